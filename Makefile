@@ -1,0 +1,77 @@
+# Changeover. `make help` lists what there is; `make demo` and `make test` do all their own set-up.
+# Written for GNU make 3.81 and bash 3.2, which is what macOS has.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# scripts/setup writes where it found or installed Go, PostgreSQL and Node to .cache/env; every recipe begins with that.
+ENV   := set -euo pipefail; [ ! -f .cache/env ] || . .cache/env;
+CACHE := .cache
+
+# Tools, at exactly these versions. scripts/tool builds each once, by the Go module proxy, and prints where it is.
+GOLANGCI_LINT       := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+BENCHSTAT           := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
+export SQLC         := github.com/sqlc-dev/sqlc/cmd/sqlc@v1.31.1
+export OAPI_CODEGEN := github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen@v2.8.2
+
+PKG      ?= ./...
+BENCH    ?= .
+FUZZTIME ?= 20s
+
+.PHONY: help
+help: ## This list
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: setup ## A simulated contact centre, the service and its database; SHIFT=1 shifts the floor by itself
+	@$(ENV) mkdir -p $(CACHE)/bin; go build -o $(CACHE)/bin/ ./cmd/demo ./cmd/connectsim; \
+	exec $(CACHE)/bin/demo $(if $(SHIFT),--shift) $(DEMO_FLAGS)
+
+.PHONY: test
+test: setup verify ## Everything: set-up, verify, all tests with the race detector
+	@$(ENV) go test -race $(PKG)
+
+.PHONY: setup
+setup: ## Find what this machine lacks and install it (Debian, Ubuntu, macOS)
+	@scripts/setup
+
+.PHONY: verify
+verify: setup verify/format verify/generated verify/docs lint ## gofmt, stale generated files, documentation, go vet, linter
+
+.PHONY: verify/format
+verify/format:
+	@$(ENV) files=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); \
+	[ -z "$$files" ] || { printf 'not formatted; run gofmt -w on:\n%s\n' "$$files" >&2; exit 1; }
+
+.PHONY: verify/generated
+verify/generated:
+	@$(ENV) scripts/generate --check
+
+.PHONY: verify/docs
+verify/docs:
+	@$(ENV) go test ./docs
+
+.PHONY: lint
+lint: setup ## go vet and golangci-lint: style, and which package may import which (.golangci.yml)
+	@$(ENV) go vet ./...; "$$(scripts/tool $(GOLANGCI_LINT))" run
+
+.PHONY: generate
+generate: setup ## Write the generated files again: SQL layer, HTTP server, reference pages
+	@$(ENV) scripts/generate
+
+.PHONY: bench
+bench: setup ## Benchmarks, summed up by benchstat (BENCH=regexp PKG=./internal/failover)
+	@$(ENV) mkdir -p $(CACHE); go test -run='^$$' -bench='$(BENCH)' -benchmem $(PKG) | tee $(CACHE)/bench.txt; \
+	"$$(scripts/tool $(BENCHSTAT))" $(CACHE)/bench.txt
+
+.PHONY: fuzz
+fuzz: setup ## Every fuzz target for FUZZTIME (20s) each
+	@$(ENV) scripts/fuzz $(FUZZTIME)
+
+.PHONY: build
+build: setup ## The programs, into bin/
+	@$(ENV) CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+.PHONY: clean
+clean: ## Remove what was built here; the system's packages stay
+	@rm -rf $(CACHE) bin
