@@ -1,0 +1,235 @@
+package connect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	sdk "github.com/aws/aws-sdk-go-v2/service/connect"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+)
+
+// breakerDelay is how long an operation is left alone after three requests in a row had no answer. It bounds what the breaker adds
+// to a Region's recovery, and is shorter than any interval at which one thing is read again.
+const breakerDelay = 2 * time.Second
+
+// Options say how one Region of Amazon Connect is called.
+type Options struct {
+	Region   string // us-east-1
+	Endpoint string // replaces the Region's public endpoint; empty: that of the SDK
+	RoleARN  string // is assumed with the Region's own STS; empty: the credentials of the SDK's default chain as they are
+
+	// RequestsPerSecond and Burst limit each operation by itself, as Amazon's quotas do, which are per account and Region.
+	RequestsPerSecond float64
+	Burst             int
+	RequestTimeout    time.Duration // of the one attempt, connecting and reading included
+
+	Metrics *Metrics     // nil: none
+	Log     *slog.Logger // nil: slog.Default()
+
+	// Transport replaces the Client's own pool of connections, for Amazon Connect and for STS, so that tests can talk
+	// to a simulator in the same process. AWS_CA_BUNDLE is refused together with it.
+	Transport http.RoundTripper
+}
+
+// Client calls Amazon Connect in one Region. Failover groups that use the same Region, endpoint and role share one,
+// because they share Amazon's quotas.
+type Client struct {
+	region     string
+	timeout    time.Duration
+	api        *sdk.Client
+	http       *http.Client
+	metrics    *Metrics
+	log        *slog.Logger
+	health     *health
+	operations map[string]*operation
+}
+
+// operation is what a Client keeps per operation.
+type operation struct {
+	limiter *limiter
+	breaker circuitbreaker.CircuitBreaker[any]
+	settled atomic.Pointer[chan struct{}] // closed and replaced whenever the breaker changes its state
+}
+
+// New makes a Client. It reads the AWS configuration of the process, and fails where that is wrong, but does not reach
+// Amazon.
+func New(ctx context.Context, o Options) (*Client, error) {
+	switch {
+	case o.Region == "":
+		return nil, errors.New("connect: no Region")
+	case o.RequestsPerSecond <= 0 || o.Burst < 1:
+		return nil, fmt.Errorf("connect: %v requests per second with a burst of %d let nothing through", o.RequestsPerSecond, o.Burst)
+	case o.RequestTimeout <= 0:
+		return nil, fmt.Errorf("connect: request timeout %s is not positive", o.RequestTimeout)
+	}
+	if o.Endpoint != "" {
+		if u, err := url.Parse(o.Endpoint); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+			return nil, fmt.Errorf("connect: endpoint of %s is not an http or https URL", o.Region)
+		}
+	}
+	cfg, err := loadConfig(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{
+		region:     o.Region,
+		timeout:    o.RequestTimeout,
+		metrics:    o.Metrics,
+		log:        o.Log,
+		health:     newHealth(time.Now(), Operations),
+		operations: make(map[string]*operation, len(Operations)),
+	}
+	if c.log == nil {
+		c.log = slog.Default()
+	}
+	c.http, _ = cfg.HTTPClient.(*http.Client)
+	c.api = sdk.NewFromConfig(cfg, func(so *sdk.Options) {
+		so.Retryer = aws.NopRetryer{}
+		if o.Endpoint != "" {
+			so.BaseEndpoint = aws.String(o.Endpoint)
+		}
+	})
+	for _, name := range Operations {
+		c.operations[name] = c.newOperation(name, o)
+	}
+	return c, nil
+}
+
+func (c *Client) newOperation(name string, o Options) *operation {
+	op := &operation{limiter: newLimiter(o.RequestsPerSecond, o.Burst)}
+	settled := make(chan struct{})
+	op.settled.Store(&settled)
+	op.breaker = circuitbreaker.NewBuilder[any]().
+		WithFailureThreshold(downAfter).
+		WithSuccessThreshold(1). // also: one request at a time is let through while half open
+		WithDelay(breakerDelay).
+		OnStateChanged(func(e circuitbreaker.StateChangedEvent) {
+			if e.OldState == circuitbreaker.ClosedState {
+				c.log.Warn("amazon connect does not answer", "region", c.region, "operation", name, "retry_after", breakerDelay)
+			} else if e.NewState == circuitbreaker.ClosedState {
+				c.log.Info("amazon connect answers again", "region", c.region, "operation", name)
+			}
+			next := make(chan struct{})
+			close(*op.settled.Swap(&next))
+		}).
+		Build()
+	return op
+}
+
+// Region is the Region that the Client calls.
+func (c *Client) Region() string { return c.region }
+
+// Health is how the Region answers, over all operations.
+func (c *Client) Health() Health { return c.health.ofRegion() }
+
+// HealthOf is how the Region answers to one of the [Operations].
+func (c *Client) HealthOf(operation string) Health { return c.health.of(operation) }
+
+// Close closes the connections that are idle. Requests under way end with their contexts.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// timeoutError is an attempt that took longer than it may.
+type timeoutError struct {
+	after time.Duration
+	err   error
+}
+
+func (e *timeoutError) Error() string { return fmt.Sprintf("no answer within %s", e.after) }
+func (e *timeoutError) Unwrap() error { return e.err }
+
+// invoke makes one request: waits for its turn, sends it once, has the answer converted, and takes notice of the result. It
+// returns when the request was sent, which is not later than it really left.
+func invoke[In, Out, T any](
+	ctx context.Context, c *Client, name string, p Priority, in *In,
+	send func(context.Context, *In, ...func(*sdk.Options)) (*Out, error),
+	convert func(*Out) (T, error),
+) (result T, sentAt time.Time, err error) {
+	op := c.operations[name]
+	fail := func(err error) (T, time.Time, error) {
+		var zero T
+		e := &Error{Kind: classify(err), Region: c.region, Operation: name, Err: err}
+		if errors.Is(ctx.Err(), context.Canceled) {
+			e.Kind = ""
+			e.Err = context.Canceled
+		}
+		return zero, sentAt, e
+	}
+	if op.breaker.IsOpen() && op.breaker.RemainingDelay() > 0 {
+		return fail(ErrCircuitOpen) // before it takes a token
+	}
+	if err := op.limiter.wait(ctx, p); err != nil {
+		return fail(&quotaError{err})
+	}
+	if err := op.admit(ctx); err != nil {
+		return fail(err)
+	}
+
+	sentAt = time.Now()
+	attempt, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	out, err := send(attempt, in)
+	if err == nil {
+		result, err = convert(out)
+	} else if attempt.Err() != nil && ctx.Err() == nil {
+		err = &timeoutError{c.timeout, err}
+	}
+	if err == nil {
+		c.observe(op, name, sentAt, nil)
+		return result, sentAt, nil
+	}
+	result, sentAt, err = fail(err)
+	c.observe(op, name, sentAt, err.(*Error))
+	return result, sentAt, err
+}
+
+// admit takes a permit of the breaker. While the one request that is let through half open is under way, others wait for
+// its result instead of failing: else a Region's recovery would be seen by that one question only.
+func (op *operation) admit(ctx context.Context) error {
+	for {
+		settled := *op.settled.Load() // before the attempt, so that no change is missed
+		if op.breaker.TryAcquirePermit() {
+			return nil
+		}
+		if !op.breaker.IsHalfOpen() {
+			return ErrCircuitOpen
+		}
+		select {
+		case <-settled:
+		case <-ctx.Done():
+			return &quotaError{ctx.Err()}
+		}
+	}
+}
+
+// observe takes notice of the result of a request that was sent; e is nil for success.
+func (c *Client) observe(op *operation, name string, sentAt time.Time, e *Error) {
+	kind := Kind("")
+	if e != nil {
+		kind = e.Kind
+		if kind == "" { // cancelled: it says nothing, but must not keep the only permit
+			if op.breaker.IsHalfOpen() {
+				op.breaker.Close()
+			}
+			return
+		}
+	}
+	now := time.Now()
+	c.metrics.observe(c.region, name, kind, now.Sub(sentAt))
+	c.health.record(now, name, e)
+	switch kind {
+	case Unavailable:
+		op.breaker.RecordFailure()
+	case Throttled:
+		op.limiter.throttled(sentAt)
+		op.breaker.RecordSuccess() // it answers
+	default:
+		op.breaker.RecordSuccess()
+	}
+}
