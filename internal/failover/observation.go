@@ -58,6 +58,8 @@ type User struct{ ID, Username string }
 type UsersListed struct {
 	Group, Region string
 	Users         []User
+	StartedAt     time.Time // when the pass began; the same for all its pages
+	Last          bool      // the pass is complete: with one group, users of the source instance that it did not list are removed
 }
 
 // UserRecord is one agent in an answer of GetCurrentUserData.

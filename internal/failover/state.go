@@ -1,15 +1,37 @@
 package failover
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// reportFresh is how long a desktop counts as reporting after its last report (R8).
+const reportFresh = 2 * time.Minute
 
 // State is everything that the rules know. One goroutine owns it.
 type State struct {
-	settings Settings
-	newID    func(now time.Time) string
-	groups   map[string]*Group
-	tdgs     map[string]*TDG
-	agents   map[string]*Agent
+	set    Settings
+	newID  func(now time.Time) string
+	groups map[string]*Group
+	tdgs   map[string]*TDG
+	agents map[string]*Agent
+
+	// Indexes over agents.
+	byGroup map[string][]*Agent // sorted by id as loaded, later ones behind
+	byName  map[nameKey]*Agent  // R2
+	byAlias map[aliasKey]*Agent // R2
+	open    []*Agent            // with an open failover, in order of detection; others in between are skipped
+	tdgsOf  map[string][]*TDG   // of a failover group, sorted by id
+	names   map[aliasKey]string // usernames of ids that are no agents yet (R2)
+
+	startedAt time.Time // of Started; before it nobody here asked anything, so no silence counts (R9)
 }
+
+type nameKey struct{ group, username string }
+
+type aliasKey struct{ group, region, id string }
 
 // Snapshot is a State as it is stored.
 type Snapshot struct {
@@ -18,38 +40,359 @@ type Snapshot struct {
 	Agents []*Agent
 }
 
-// New makes a State from what is stored and what is configured. Groups that are stored but configured no more are dropped together
-// with their agents. newID gives the ids of failovers (UUIDv7).
+// New makes a State from what is stored and what is configured. What is stored of groups that are configured no more
+// is left out. newID gives the ids of failovers (UUIDv7). The State takes over what is stored.
 func New(settings Settings, groups []GroupConfig, stored Snapshot, newID func(now time.Time) string) *State {
+	s := &State{
+		set: settings, newID: newID,
+		groups:  make(map[string]*Group, len(groups)),
+		tdgs:    make(map[string]*TDG, len(stored.TDGs)),
+		agents:  make(map[string]*Agent, len(stored.Agents)),
+		byGroup: make(map[string][]*Agent, len(groups)),
+		byName:  make(map[nameKey]*Agent, len(stored.Agents)),
+		byAlias: make(map[aliasKey]*Agent),
+		tdgsOf:  make(map[string][]*TDG, len(groups)),
+		names:   make(map[aliasKey]string),
+	}
+	for _, c := range groups {
+		g := &Group{GroupConfig: c}
+		for _, old := range stored.Groups {
+			if old.Name == c.Name {
+				g = old
+				g.GroupConfig = c
+			}
+		}
+		s.groups[c.Name] = g
+	}
+	for _, t := range stored.TDGs {
+		if g := s.groups[t.Group]; g != nil {
+			s.addTDG(t)
+		}
+	}
+	agents := slices.Clone(stored.Agents)
+	slices.SortFunc(agents, func(a, b *Agent) int { return strings.Compare(a.ID, b.ID) })
+	for _, a := range agents {
+		if s.groups[a.Group] == nil {
+			continue
+		}
+		for i := range a.Lists {
+			a.Lists[i].savedAt = a.Lists[i].ReadAt
+		}
+		s.index(a)
+		if a.Failover != nil {
+			s.open = append(s.open, a)
+			a.listed = true
+		}
+	}
+	slices.SortStableFunc(s.open, byDetection)
+	return s
+}
+
+// Agent returns an agent by its Connect user id, or nil.
+func (s *State) Agent(id string) *Agent { return s.agents[id] }
+
+// TDG returns a traffic distribution group by its bare id, or nil.
+func (s *State) TDG(id string) *TDG { return s.tdgs[id] }
+
+// Group returns a failover group by its name, or nil.
+func (s *State) Group(name string) *Group { return s.groups[name] }
+
+// AgentsOf returns the agents of a failover group. The slice is the State's own.
+func (s *State) AgentsOf(group string) []*Agent { return s.byGroup[group] }
+
+// TDGsOf returns the traffic distribution groups of a failover group. The slice is the State's own.
+func (s *State) TDGsOf(group string) []*TDG { return s.tdgsOf[group] }
+
+func (s *State) addTDG(t *TDG) {
+	s.tdgs[t.ID] = t
+	s.tdgsOf[t.Group] = append(s.tdgsOf[t.Group], t)
+	slices.SortFunc(s.tdgsOf[t.Group], func(a, b *TDG) int { return strings.Compare(a.ID, b.ID) })
+}
+
+func (s *State) index(a *Agent) {
+	s.agents[a.ID] = a
+	s.byGroup[a.Group] = append(s.byGroup[a.Group], a)
+	if a.Username != "" {
+		s.byName[nameKey{a.Group, a.Username}] = a
+	}
+	for region, id := range a.Aliases {
+		s.byAlias[aliasKey{a.Group, region, id}] = a
+	}
+}
+
+// resolve finds an agent by the id that a Region gives it.
+func (s *State) resolve(group, region, id string) *Agent {
+	if a := s.agents[id]; a != nil && a.Group == group {
+		return a
+	}
+	return s.byAlias[aliasKey{group, region, id}]
+}
+
+// single returns the only traffic distribution group of a failover group, whose members all users are (R2), or nil.
+// A failover group for which only some of the instance's groups are configured does not have a single one.
+func (s *State) single(group string) *TDG {
+	g := s.groups[group]
+	if t := s.tdgsOf[group]; len(t) == 1 && g != nil && len(g.TDGs) == 0 && !g.ListedAt.IsZero() {
+		return t[0]
+	}
 	return nil
 }
 
-// Step applies one observation made at now and returns what changed.
-func (s *State) Step(o Observation, now time.Time) Effects { return Effects{} }
-
-// Work is what the readers have to ask Amazon Connect for next.
-type Work struct {
-	// Drain are agents with an open failover whose contacts have to be read, by from-Region, most urgent first.
-	Drain []DrainItem
-	// Lookups are contacts whose Region has to be asked for (R20).
-	Lookups []LookupItem
+// other is the Region of the group that is not region.
+func (g *Group) other(region string) string {
+	for _, i := range g.Instances {
+		if i.Region != region {
+			return i.Region
+		}
+	}
+	return ""
 }
 
-// DrainItem is an agent whose contacts have to be read.
+func (g *Group) source() string { return g.Instances[0].Region }
+
+func (g *Group) has(region string) bool {
+	return slices.ContainsFunc(g.Instances, func(i Instance) bool { return i.Region == region })
+}
+
+// CCPURL is the address of the Contact Control Panel of a Region, "" when there is none.
+func (g *Group) CCPURL(region string) string {
+	for _, i := range g.Instances {
+		if i.Region == region {
+			return i.CCPURL
+		}
+	}
+	return ""
+}
+
+func (g *Group) region(name string) *RegionState {
+	for i := range g.Regions {
+		if g.Regions[i].Region == name {
+			return &g.Regions[i]
+		}
+	}
+	g.Regions = append(g.Regions, RegionState{Region: name})
+	return &g.Regions[len(g.Regions)-1]
+}
+
+// list returns what a Region's reads of the agent are kept under, made when it is new. With global routing both
+// Regions show the same list (R20).
+func (a *Agent) list(g *Group, region string) *ContactList {
+	if g.Routing == Global {
+		region = ""
+	}
+	for i := range a.Lists {
+		if a.Lists[i].Region == region {
+			return &a.Lists[i]
+		}
+	}
+	a.Lists = append(a.Lists, ContactList{Region: region})
+	slices.SortFunc(a.Lists, func(x, y ContactList) int { return cmp.Compare(x.Region, y.Region) })
+	return a.list(g, region)
+}
+
+// IDIn is the agent's user id in a Region.
+func (a *Agent) IDIn(region string) string {
+	if id := a.Aliases[region]; id != "" {
+		return id
+	}
+	return a.ID
+}
+
+// step is one Step under way.
+type step struct {
+	*State
+	now time.Time
+	eff Effects
+}
+
+// Step applies one observation made at now and returns what changed. It panics on an observation of a type that
+// this package does not declare.
+func (s *State) Step(o Observation, now time.Time) Effects {
+	st := &step{State: s, now: now}
+	switch o := o.(type) {
+	case Started:
+		st.started()
+	case Tick:
+		st.tick()
+	case TDGsListed:
+		st.tdgsListed(o)
+	case DistributionRound:
+		st.distributionRound(o)
+	case RosterPage:
+		st.rosterPage(o)
+	case UsersListed:
+		st.usersListed(o)
+	case UserData:
+		st.userData(o)
+	case ChunkComplete:
+		st.chunkComplete(o)
+	case PassComplete:
+		st.passComplete(o)
+	case ContactsUnavailable:
+		st.contactsUnavailable(o)
+	case ContactLocated:
+		st.contactLocated(o)
+	case Report:
+		st.report(o)
+	case Force:
+		st.force(o)
+	case BulkForce:
+		st.bulkForce(o)
+	case Streaming:
+		st.streaming(o)
+	case SetupObserved:
+		st.setupObserved(o)
+	default:
+		panic("failover: unknown observation")
+	}
+	return st.finish()
+}
+
+// finish clears the marks that kept the effects free of repetition and notes what is handed out to be stored.
+func (st *step) finish() Effects {
+	for _, a := range st.eff.Agents {
+		a.touched = false
+		for i := range a.Lists {
+			a.Lists[i].savedAt = a.Lists[i].ReadAt
+		}
+	}
+	for _, f := range st.eff.Failovers {
+		f.touched = false
+	}
+	return st.eff
+}
+
+func (st *step) touch(a *Agent) {
+	if !a.touched {
+		a.touched = true
+		st.eff.Agents = append(st.eff.Agents, a)
+	}
+}
+
+func (st *step) touchFailover(a *Agent, f *Failover) {
+	st.touch(a)
+	if !f.touched {
+		f.touched = true
+		st.eff.Failovers = append(st.eff.Failovers, f)
+	}
+}
+
+func (st *step) touchTDG(t *TDG) {
+	if !slices.Contains(st.eff.TDGs, t) {
+		st.eff.TDGs = append(st.eff.TDGs, t)
+	}
+}
+
+func (st *step) touchGroup(g *Group) {
+	if !slices.Contains(st.eff.Groups, g) {
+		st.eff.Groups = append(st.eff.Groups, g)
+	}
+}
+
+// emit appends an event of the agent.
+func (st *step) emit(a *Agent, e Event) {
+	e.AgentID, e.Group, e.TDG, e.Time = a.ID, a.Group, a.TDG, st.now
+	st.eff.Events = append(st.eff.Events, e)
+}
+
+// started finds what was missed while nobody decided (R3).
+func (st *step) started() {
+	st.State.startedAt = st.now
+	for _, name := range sortedKeys(st.groups) {
+		g := st.groups[name]
+		st.checkCCPURLs(g)
+		for _, a := range st.byGroup[name] {
+			st.decide(a)
+		}
+	}
+}
+
+// tick decides what depends on age alone.
+func (st *step) tick() {
+	for _, name := range sortedKeys(st.groups) {
+		st.announceSetup(st.groups[name])
+	}
+	for _, a := range st.open {
+		if a.Failover != nil {
+			st.age(a)
+		}
+	}
+	st.open = slices.DeleteFunc(st.open, func(a *Agent) bool {
+		a.listed = a.Failover != nil
+		return !a.listed
+	})
+	// Who was cancelled and detected again since the last tick stands where the first detection was.
+	slices.SortStableFunc(st.open, byDetection)
+}
+
+func byDetection(a, b *Agent) int { return a.Failover.DetectedAt.Compare(b.Failover.DetectedAt) }
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// DrainItem is an agent with an open failover whose contacts have to be read in its from-Region.
 type DrainItem struct {
 	Group, AgentID, Region string
 	UserID                 string // the agent's id in that Region
 	RoutingProfile         string // empty: not known
 	FailoverID             string
-	// Fresh says that a contacts read has been successful since the detection; false: it has to be read at once (R6).
+	DetectedAt             time.Time
+	ReadAt                 time.Time // when the last read of the agent in that Region began; zero: never
+	// Fresh says that a read that counts (R6) has been made since the detection; false: read it at once.
 	Fresh bool
+	// KnownEmpty says that the last list, fresh or not, held no voice or chat contact.
+	KnownEmpty bool
 }
 
-// LookupItem is a contact whose Region has to be asked for.
-type LookupItem struct{ Group, AgentID, ContactID string }
+// LookupItem is a contact whose Region has to be asked for once (R20). Region is where to ask.
+type LookupItem struct{ Group, AgentID, ContactID, Region string }
 
-// Work returns what has to be read now.
-func (s *State) Work(now time.Time) Work { return Work{} }
+// Work is what has to be asked of Amazon Connect because of open failovers, in order of detection.
+type Work struct {
+	Drain   []DrainItem
+	Lookups []LookupItem
+}
 
-// Agent returns an agent, or nil.
-func (s *State) Agent(id string) *Agent { return s.agents[id] }
+// Work returns what has to be read now. Agents whose empty list is younger than the drain interval, or who wait in
+// the queue of failover.pace far behind the next to go, are left out (R8).
+func (s *State) Work(now time.Time) Work {
+	var w Work
+	queued := map[string]int{}
+	for _, a := range s.open {
+		f := a.Failover
+		if f == nil {
+			continue
+		}
+		g := s.groups[a.Group]
+		list := a.list(g, f.From)
+		if !f.ClearedAt.IsZero() {
+			queued[a.Group]++
+			if now.Sub(f.EvidenceAt) < s.set.DrainInterval {
+				continue
+			}
+			if s.set.Pace > 0 && float64(queued[a.Group]) > 1+2*s.set.Pace*s.set.DrainInterval.Seconds() {
+				continue
+			}
+		}
+		holds := false
+		for i := range list.Contacts {
+			c := &list.Contacts[i]
+			holds = holds || c.Blocking
+			if c.Lookup == LookupWanted {
+				w.Lookups = append(w.Lookups, LookupItem{a.Group, a.ID, c.ID, f.From})
+			}
+		}
+		w.Drain = append(w.Drain, DrainItem{
+			Group: a.Group, AgentID: a.ID, Region: f.From, UserID: a.IDIn(f.From), RoutingProfile: a.RoutingProfile,
+			FailoverID: f.ID, DetectedAt: f.DetectedAt, ReadAt: list.ReadAt, Fresh: !f.EvidenceAt.IsZero(),
+			KnownEmpty: !list.ReadAt.IsZero() && !holds,
+		})
+	}
+	return w
+}

@@ -96,11 +96,12 @@ type Contact struct {
 	StateSince time.Time `json:"stateSince"`          // zero: not told
 	Began      time.Time `json:"began"`               // when it was connected to the agent, else StateSince
 	ObservedAt time.Time `json:"observedAt"`          // when it was last seen
-	Desktop    bool      `json:"desktop,omitempty"`   // reported by the agent's desktop only (R15)
+	Desktop    bool      `json:"desktop,omitempty"`   // Amazon's list does not show it, the agent's desktop does (R15)
+	ReportedAt time.Time `json:"reportedAt,omitzero"` // the desktop's last report, if it listed the contact (R15)
 	Lookup     Lookup    `json:"lookup,omitempty"`    // R20
 	LookupTo   string    `json:"lookupTo,omitempty"`  // the Region that the look-up told
-	Surfaced   bool      `json:"surfaced,omitempty"`  // R16; computed when the agent is touched
-	Blocking   bool      `json:"blocking,omitempty"`  // VOICE or CHAT, not cleared (R5); computed
+	Surfaced   bool      `json:"surfaced,omitempty"`  // R16
+	Blocking   bool      `json:"blocking,omitempty"`  // VOICE or CHAT, not cleared (R5)
 	StaleSince time.Time `json:"staleSince,omitzero"` // R9: its Region cannot be read
 }
 
@@ -122,38 +123,44 @@ type ContactList struct {
 	Present  bool      `json:"present,omitempty"`  // the agent was in the answer of an unfiltered read
 	Offline  bool      `json:"offline,omitempty"`  // present, with an offline status
 	SeenAt   time.Time `json:"seenAt,omitzero"`    // when the read that Present comes from began
-	Contacts []Contact `json:"contacts,omitempty"` // stored in a table of their own
+	Contacts []Contact `json:"contacts,omitempty"` // sorted by id; stored in a table of their own
+
+	savedAt time.Time // the ReadAt that was last handed out to be stored
 }
 
 // Failover is one way of one agent from one Region to another.
 type Failover struct {
-	ID                string    `json:"failoverId"` // UUIDv7
-	AgentID           string    `json:"agentId"`
-	Group             string    `json:"failoverGroup"`
-	TDG               string    `json:"tdgId,omitempty"`
-	From              string    `json:"fromRegion"`
-	To                string    `json:"toRegion"`
-	Status            Status    `json:"status"`
-	Cause             Source    `json:"cause"`
-	DetectedAt        time.Time `json:"detectedAt"`
-	PendingAt         time.Time `json:"pendingAt,omitzero"`
-	CompletedAt       time.Time `json:"completedAt,omitzero"`
-	CancelledAt       time.Time `json:"cancelledAt,omitzero"`
-	ConfirmedAt       time.Time `json:"confirmedAt,omitzero"`
-	StalledAt         time.Time `json:"stalledAt,omitzero"`
-	Evidence          Evidence  `json:"evidence,omitempty"`
-	Forced            bool      `json:"forced"`
-	ForcedBy          string    `json:"forcedBy,omitempty"`
-	ForcedReason      string    `json:"forcedReason,omitempty"`
-	ContactIDs        []string  `json:"contactIds"`        // still open, sorted
-	InitialContactIDs []string  `json:"initialContactIds"` // as it became pending, sorted
+	ID          string    `json:"failoverId"` // UUIDv7
+	AgentID     string    `json:"agentId"`
+	Group       string    `json:"failoverGroup"`
+	TDG         string    `json:"tdgId,omitempty"`
+	From        string    `json:"fromRegion"`
+	To          string    `json:"toRegion"`
+	Status      Status    `json:"status"`
+	Cause       Source    `json:"cause"`
+	DetectedAt  time.Time `json:"detectedAt"`
+	PendingAt   time.Time `json:"pendingAt,omitzero"`
+	CompletedAt time.Time `json:"completedAt,omitzero"`
+	CancelledAt time.Time `json:"cancelledAt,omitzero"`
+	ConfirmedAt time.Time `json:"confirmedAt,omitzero"`
+	StalledAt   time.Time `json:"stalledAt,omitzero"`
+	// Evidence of the completion. While R9 applies to an open one it is what the completion would rest on.
+	Evidence          Evidence `json:"evidence,omitempty"`
+	Forced            bool     `json:"forced"`
+	ForcedBy          string   `json:"forcedBy,omitempty"`
+	ForcedReason      string   `json:"forcedReason,omitempty"`
+	ContactIDs        []string `json:"contactIds"`        // still open, sorted
+	InitialContactIDs []string `json:"initialContactIds"` // as it became pending, sorted
 
 	// What the rules remember about it; not shown outside.
 	LastOldAt  time.Time `json:"lastOldAt,omitzero"`  // the last observation of the old value, for the detection metric
 	ClearedAt  time.Time `json:"clearedAt,omitzero"`  // since when the set is empty by fresh evidence (R8)
-	EvidenceAt time.Time `json:"evidenceAt,omitzero"` // when the read that last showed it empty began (R6)
+	EvidenceAt time.Time `json:"evidenceAt,omitzero"` // when the last read that counts as fresh evidence began (R6)
+	ForceAt    time.Time `json:"forceAt,omitzero"`    // when a forced completion that is spread over time is due (R11)
 	StaleSince time.Time `json:"staleSince,omitzero"` // when R9 was applied
 	SignedIn   bool      `json:"signedIn,omitempty"`  // signed in or streaming at completion (R12)
+
+	touched bool // in the effects of the Step under way
 }
 
 // Open says whether the failover is detected or pending.
@@ -190,9 +197,10 @@ type Desktop struct {
 type Agent struct {
 	ID             string // Connect user id (in the source Region)
 	Username       string
-	Group          string // failover group
-	TDG            string // bare id; empty: a member of none that is known
-	RoutingProfile string // as last seen
+	Group          string    // failover group
+	TDG            string    // bare id; empty: a member of none that is known
+	RoutingProfile string    // as last seen
+	NoTDGSince     time.Time // since when TDG is empty
 	// Aliases are the user's ids in Regions where it differs from ID (replicas made before November 2023; R2).
 	Aliases map[string]string
 
@@ -212,8 +220,12 @@ type Agent struct {
 	// PresenceRegion was the only Region with the agent in PresenceCount consecutive pairs of complete sweeps (R1).
 	PresenceRegion string
 	PresenceCount  int
-	// SeenPass is the last roster pass that listed the agent as a member of TDG (R2).
+	// SeenPass is the last roster pass that listed the agent as a member of TDG (R2); where the instance has one group,
+	// the start of the last pass of ListUsers that listed the agent, in Unix microseconds.
 	SeenPass int64
+
+	touched bool // in the effects of the Step under way
+	listed  bool // in State.open
 }
 
 // State of the agent, as REST and snapshots show it.
@@ -244,6 +256,7 @@ type Answer struct {
 	Value     Distribution `json:"value"`
 	At        time.Time    `json:"at"`        // when it was last given
 	ChangedAt time.Time    `json:"changedAt"` // when it last became another; zero: it has only ever given this one
+	OldAt     time.Time    `json:"oldAt"`     // when the value before that was last given
 }
 
 // Vote is what two observers say about one distribution, and what was adopted (R14).
@@ -255,7 +268,8 @@ type Vote struct {
 	Candidate  Distribution      `json:"candidate,omitempty"`
 	Count      int               `json:"count,omitempty"` // consecutive rounds in which every voter said Candidate
 	DisagreeAt time.Time         `json:"disagreeAt,omitzero"`
-	Conflicted bool              `json:"conflicted,omitempty"` // this disagreement has been counted
+	Conflicted bool              `json:"conflicted,omitempty"` // this disagreement has been settled and counted
+	LastOldAt  time.Time         `json:"lastOldAt,omitzero"`   // when the value before Adopted was last observed
 }
 
 // TDG is a traffic distribution group.
@@ -270,7 +284,7 @@ type TDG struct {
 	ObservedAt    time.Time // the last answer of any Region
 	SplitAt       time.Time // since when the agents' distribution is a split; zero: it is not
 	Setup         []SetupError
-	Announced     []string // codes of Setup that the members have been told
+	Announced     []SetupError // those of Setup that the members have been told
 
 	Roster RosterPass
 }
@@ -299,7 +313,7 @@ type Group struct {
 	Regions   []RegionState
 	PairedAt  time.Time    // when both Regions' sweeps were last looked at together (R1)
 	Setup     []SetupError // concern every agent of the group
-	Announced []string     // codes of Setup that the agents have been told
+	Announced []SetupError // those of Setup that the agents have been told
 	PaceAt    time.Time    // R8
 	PaceLeft  float64
 	ListedAt  time.Time // when the traffic distribution groups were last listed completely

@@ -1,0 +1,302 @@
+package failover
+
+import (
+	"slices"
+	"time"
+)
+
+// holding returns the ids of the contacts that hold the agent's open failover, sorted, and whether any of them is
+// known from the desktop (R5, R15, R20).
+func (st *step) holding(a *Agent) (ids []string, reported bool) {
+	f := a.Failover
+	list := a.list(st.groups[a.Group], f.From)
+	for i := range list.Contacts {
+		if c := &list.Contacts[i]; c.holds(f.To) {
+			ids = append(ids, c.ID)
+			reported = reported || st.reported(c)
+		}
+	}
+	return ids, reported
+}
+
+// hold brings an open failover in line with the contacts that hold it: pending, updates, completion (R6 to R9).
+// justRead says that fresh evidence has arrived in this Step.
+func (st *step) hold(a *Agent, justRead bool) {
+	f := a.Failover
+	ids, reported := st.holding(a)
+	fresh, stale := !f.EvidenceAt.IsZero(), !f.StaleSince.IsZero()
+	if len(ids) > 0 {
+		if !f.ClearedAt.IsZero() {
+			f.ClearedAt = time.Time{}
+			st.touchFailover(a, f)
+		}
+		// A list from before the detection is no news of what is open now (R6).
+		if fresh || stale || reported || f.Status == Pending {
+			st.pending(a, ids)
+		}
+		return
+	}
+	// R6: "no contacts" needs fresh evidence; R9 stands in for it when the Region is down.
+	cleared := fresh || stale && f.Evidence != ""
+	if cleared && f.ClearedAt.IsZero() {
+		f.ClearedAt = st.now
+		st.touchFailover(a, f)
+	}
+	if cleared && st.set.Pace == 0 {
+		if st.completeIfReady(a, justRead) {
+			return
+		}
+	}
+	if f.Status == Pending {
+		st.pending(a, nil)
+	}
+}
+
+// pending tells which contacts hold the failover: failoverPending once, then every change of the set (R7).
+func (st *step) pending(a *Agent, ids []string) {
+	f := a.Failover
+	e := Event{Type: EventPendingUpdated, FailoverID: f.ID, NextRegion: f.To, ContactIDs: ids}
+	switch {
+	case f.Status == Detected:
+		e.Type = EventFailoverPending
+		f.Status, f.PendingAt, f.InitialContactIDs = Pending, st.now, ids
+	case slices.Equal(ids, f.ContactIDs):
+		return
+	}
+	f.ContactIDs = ids
+	st.touchFailover(a, f)
+	st.emit(a, e)
+}
+
+// completeIfReady completes a failover whose set is empty, unless the agent's desktop knows better or the evidence
+// has grown old while it waited (R8).
+func (st *step) completeIfReady(a *Agent, justRead bool) bool {
+	f, d := a.Failover, &a.Desktop
+	evidence := Inferred
+	stale := !f.StaleSince.IsZero() && f.Evidence != ""
+	if stale {
+		evidence = f.Evidence
+	}
+	if d.ActiveRegion != "" && st.now.Sub(d.ActiveAt) <= reportFresh {
+		switch {
+		case d.ActiveRegion == f.To:
+			evidence = ByDesktop
+		case st.now.Sub(f.ClearedAt) < st.set.ConfirmWithin:
+			return false
+		}
+	}
+	if !justRead && !stale && st.now.Sub(f.EvidenceAt) > 2*st.set.DrainInterval {
+		return false // read again first; Work asks for it
+	}
+	st.complete(a, evidence)
+	return true
+}
+
+// complete ends a failover and changes the active region (R8). The set is what is open: nothing, unless forced.
+func (st *step) complete(a *Agent, evidence Evidence) {
+	f := a.Failover
+	if ids, _ := st.holding(a); evidence == ByForce {
+		f.ContactIDs = ids
+	} else {
+		f.ContactIDs = nil
+	}
+	f.Status, f.CompletedAt, f.Evidence = Completed, st.now, evidence
+	f.unforce(evidence == ByForce)
+	f.SignedIn = a.Streaming || slices.ContainsFunc(a.Lists, func(l ContactList) bool { return l.Present && !l.Offline })
+	a.ActiveRegion, a.RegionSource, a.ObservedAt = f.To, f.Cause, st.now
+	if evidence == ByDesktop {
+		a.RegionSource = SourceDesktop
+	}
+	if d := &a.Desktop; d.ActiveRegion == f.To && st.now.Sub(d.ActiveAt) <= reportFresh {
+		f.ConfirmedAt = st.now
+	}
+	a.PresenceRegion, a.PresenceCount = "", 0
+	a.Failover, a.Last = nil, f
+	st.touchFailover(a, f)
+	st.emit(a, Event{
+		Type: EventFailoverCompleted, FailoverID: f.ID, ActiveRegion: f.To, ActiveCCPURL: st.groups[a.Group].CCPURL(f.To),
+		PreviousRegion: f.From, Forced: f.Forced, Evidence: evidence,
+	})
+	if !f.ConfirmedAt.IsZero() {
+		a.Last = nil
+	}
+	st.surface(a)
+}
+
+// unforce ends a forced completion that was due later; forced says that it is this one that is carried out.
+func (f *Failover) unforce(forced bool) {
+	f.Forced, f.ForceAt = forced, time.Time{}
+	if !forced {
+		f.ForcedBy, f.ForcedReason = "", ""
+	}
+}
+
+// age decides what time alone changes in an open failover.
+func (st *step) age(a *Agent) {
+	f := a.Failover
+	if !f.ForceAt.IsZero() && !st.now.Before(f.ForceAt) {
+		st.complete(a, ByForce)
+		return
+	}
+	st.expireReported(a)
+	st.regionDown(a)
+	if st.set.StaleRelease > 0 && !f.StaleSince.IsZero() && f.Status == Pending && st.now.Sub(f.StaleSince) >= st.set.StaleRelease {
+		st.complete(a, LastKnown)
+		return
+	}
+	st.hold(a, false)
+	if a.Failover != nil && st.set.Pace > 0 && !f.ClearedAt.IsZero() {
+		st.paced(a)
+	}
+}
+
+// paced completes a failover whose set is empty if its turn has come; tick asks in order of detection (R8).
+func (st *step) paced(a *Agent) {
+	g := st.groups[a.Group]
+	if !g.PaceAt.Equal(st.now) {
+		full := max(1, st.set.Pace) // an idle second is not saved up for later
+		g.PaceLeft = min(full, g.PaceLeft+st.set.Pace*st.now.Sub(g.PaceAt).Seconds())
+		g.PaceAt = st.now
+	}
+	if g.PaceLeft < 1 || !st.completeIfReady(a, false) {
+		return
+	}
+	g.PaceLeft--
+	st.touchGroup(g)
+}
+
+// expireReported drops contacts that only the desktop knew of when it has fallen silent (R15).
+func (st *step) expireReported(a *Agent) {
+	list := a.list(st.groups[a.Group], a.Failover.From)
+	n := len(list.Contacts)
+	list.Contacts = slices.DeleteFunc(list.Contacts, func(c Contact) bool { return c.Desktop && !st.reported(&c) })
+	if len(list.Contacts) != n {
+		st.touch(a)
+	}
+}
+
+// regionDown applies R9, once, when the from-Region has answered no contacts read for regionDownAfter since the
+// detection. Timeouts, broken connections and 5xx are evidence of that; throttling is not.
+func (st *step) regionDown(a *Agent) {
+	f, g := a.Failover, st.groups[a.Group]
+	rs := g.region(f.From)
+	silentSince := f.DetectedAt
+	for _, t := range [...]time.Time{rs.AnsweredAt, st.startedAt} {
+		if t.After(silentSince) {
+			silentSince = t
+		}
+	}
+	down := rs.UnavailableAt.After(silentSince) && st.now.Sub(silentSince) >= st.set.RegionDownAfter
+	switch {
+	case !down && !f.StaleSince.IsZero():
+		// It answers again: what was last known counts no more.
+		f.StaleSince, f.Evidence = time.Time{}, ""
+		if f.EvidenceAt.IsZero() {
+			f.ClearedAt = time.Time{}
+		}
+		st.touchFailover(a, f)
+	case down && f.StaleSince.IsZero():
+		f.StaleSince = st.now
+		list := a.list(g, f.From)
+		ids, _ := st.holding(a)
+		limit := max(st.set.ContactsMaxAge, 2*rs.SweepDuration)
+		if len(ids) == 0 && !list.ReadAt.IsZero() && st.now.Sub(list.ReadAt) <= limit {
+			f.Evidence = LastKnown
+		}
+		for i := range list.Contacts {
+			list.Contacts[i].StaleSince = st.now
+		}
+		st.touchFailover(a, f)
+	}
+}
+
+// force completes one failover (R11).
+func (st *step) force(o Force) {
+	// Failovers are few among agents, commands fewer: a scan of the open ones is enough.
+	for _, a := range st.open {
+		if f := a.Failover; f != nil && f.ID == o.FailoverID {
+			f.ForcedBy, f.ForcedReason = o.By, o.Reason
+			st.complete(a, ByForce)
+			st.eff.Results = append(st.eff.Results, Result{CommandID: o.CommandID, Outcome: OutcomeDone, Matched: 1, Forced: 1})
+			return
+		}
+	}
+	st.eff.Results = append(st.eff.Results, Result{
+		CommandID: o.CommandID, Outcome: OutcomeConflict,
+		Detail: "failover " + o.FailoverID + " is neither detected nor pending",
+	})
+}
+
+// bulkForce completes all open failovers that match, at most o.MaxPerSecond each second (R11).
+func (st *step) bulkForce(o BulkForce) {
+	var matched []*Agent
+	for _, a := range st.open {
+		f := a.Failover
+		if f == nil || !f.ForceAt.IsZero() || o.Group != "" && a.Group != o.Group || o.TDG != "" && f.TDG != o.TDG ||
+			o.From != "" && f.From != o.From || o.OnlyStale && f.StaleSince.IsZero() {
+			continue
+		}
+		matched = append(matched, a)
+	}
+	result := Result{CommandID: o.CommandID, Outcome: OutcomeDone, Matched: len(matched), Forced: len(matched)}
+	if all := len(st.byGroup[o.Group]); o.MaxFraction > 0 && float64(len(matched)) > o.MaxFraction*float64(all) {
+		result.Outcome, result.Forced = OutcomeRefused, 0
+		result.Detail = "maxFraction: more of the failover group's agents match than may be forced at once; nothing was forced"
+		st.eff.Results = append(st.eff.Results, result)
+		return
+	}
+	for i, a := range matched {
+		f := a.Failover
+		f.ForcedBy, f.ForcedReason = o.By, o.Reason
+		if o.MaxPerSecond > 0 && i > 0 {
+			f.ForceAt = st.now.Add(time.Duration(float64(i) / o.MaxPerSecond * float64(time.Second)))
+			st.touchFailover(a, f)
+			continue
+		}
+		st.complete(a, ByForce)
+	}
+	st.eff.Results = append(st.eff.Results, result)
+}
+
+// confirmByPresence confirms a completion when the agent is seen at work in the new Region (R12).
+func (st *step) confirmByPresence(a *Agent, g *Group, region string, offline bool, startedAt time.Time) {
+	if f := a.Last; f != nil && g.Routing == Regional && region == f.To && !offline && !startedAt.Before(f.CompletedAt) {
+		st.confirm(a)
+	}
+}
+
+func (st *step) confirm(a *Agent) {
+	f := a.Last
+	f.ConfirmedAt = st.now
+	a.Last, a.ObservedAt = nil, st.now
+	st.touchFailover(a, f)
+	st.surface(a)
+}
+
+// stallByPresence tells, once, that a complete read of the new Region made after confirmWithin does not show the
+// agent at work there (R12).
+func (st *step) stallByPresence(a *Agent, g *Group, o PassComplete) {
+	f := a.Last
+	if f == nil || o.Region != f.To || !st.mayStall(a) || o.StartedAt.Before(f.CompletedAt.Add(st.set.ConfirmWithin)) {
+		return
+	}
+	if l := a.list(g, f.To); l.Present && !l.Offline {
+		return
+	}
+	elsewhere := ""
+	if l := a.list(g, f.From); l.Present && !l.Offline {
+		elsewhere = f.From
+	}
+	st.stall(a, elsewhere)
+}
+
+// mayStall: only who was there at completion, and has no next failover already, can be missed (R12).
+func (st *step) mayStall(a *Agent) bool {
+	return a.Last.StalledAt.IsZero() && a.Last.SignedIn && a.Failover == nil
+}
+
+func (st *step) stall(a *Agent, seenIn string) {
+	a.Last.StalledAt = st.now
+	st.touchFailover(a, a.Last)
+	st.emit(a, Event{Type: EventFailoverStalled, FailoverID: a.Last.ID, ActiveRegion: seenIn})
+}

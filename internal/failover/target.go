@@ -1,0 +1,193 @@
+package failover
+
+import "time"
+
+// target is where Amazon Connect wants the agent, as far as it is known, and the source of that knowledge; "" is
+// unknown: keep what is, say nothing (R1).
+func (st *step) target(a *Agent) (string, Source) {
+	t := st.tdgs[a.TDG]
+	if t == nil {
+		return "", SourceNone
+	}
+	g := st.groups[a.Group]
+	if region := t.Agents.Adopted.target(); region != "" {
+		if !g.has(region) {
+			return "", SourceNone // REGION_NOT_CONFIGURED, no failover (R17)
+		}
+		return region, SourceDistribution
+	}
+	if t.SplitAt.IsZero() {
+		return "", SourceNone
+	}
+	return st.targetInSplit(a, t)
+}
+
+// targetInSplit asks the agent's desktop, else presence. What was said before the split began or before the active
+// region was last decided has had its effect and does not count again.
+func (st *step) targetInSplit(a *Agent, t *TDG) (string, Source) {
+	counts := func(at time.Time) bool { return at.After(t.SplitAt) && !at.Before(a.ObservedAt) }
+	d := &a.Desktop
+	if d.NextRegion != "" && counts(d.NextAt) {
+		return d.NextRegion, SourceDesktop
+	}
+	if d.ActiveRegion != "" && counts(d.ActiveAt) {
+		// A CCP that still works where it did says nothing against an open failover, unless that failover rests on
+		// the CCP's word alone and the CCP takes it back.
+		f := a.Failover
+		takenBack := f != nil && f.Cause == SourceDesktop && d.NextRegion == "" && d.NextAt.After(f.DetectedAt)
+		if f == nil || d.ActiveRegion == f.To || takenBack {
+			return d.ActiveRegion, SourceDesktop
+		}
+	}
+	if d.ActiveAt.After(t.SplitAt) && st.now.Sub(d.ActiveAt) <= reportFresh {
+		return "", SourceNone // the desktop decides, and it has not said that anything changes
+	}
+	// While a failover is open, presence in the Region that the agent leaves is to be expected; it takes back only
+	// what presence itself began.
+	if f := a.Failover; a.PresenceCount >= 2 && (f == nil || f.Cause == SourcePresence || a.PresenceRegion == f.To) {
+		return a.PresenceRegion, SourcePresence
+	}
+	return "", SourceNone
+}
+
+// decide brings an agent's failover in line with its target (R3, R4, R10) and then with what holds it.
+func (st *step) decide(a *Agent) {
+	st.syncSetup(a)
+	target, source := st.target(a)
+	switch {
+	case target == "":
+	case a.ActiveRegion == "":
+		st.baseline(a, target, source)
+	case a.Failover == nil && target != a.ActiveRegion:
+		st.detect(a, target, source)
+	case a.Failover != nil && target == a.ActiveRegion:
+		st.cancel(a)
+	}
+	if a.Failover != nil {
+		st.hold(a, false)
+	}
+	st.surface(a)
+}
+
+// baseline takes the first known target for the active region, without a failover (R3).
+func (st *step) baseline(a *Agent, region string, source Source) {
+	a.ActiveRegion, a.RegionSource, a.ObservedAt = region, source, st.now
+	st.touch(a)
+	st.emit(a, st.snapshotOf(a))
+}
+
+// snapshotOf is what a desktop has to know that knows nothing yet.
+func (st *step) snapshotOf(a *Agent) Event {
+	e := Event{
+		Type: EventSnapshot, ActiveRegion: a.ActiveRegion, ActiveCCPURL: st.groups[a.Group].CCPURL(a.ActiveRegion),
+		State: a.State(), Errors: a.Errors,
+	}
+	if f := a.Failover; f != nil {
+		e.FailoverID, e.NextRegion, e.ContactIDs = f.ID, f.To, f.ContactIDs
+	}
+	return e
+}
+
+// detect begins a failover (R4).
+func (st *step) detect(a *Agent, to string, cause Source) {
+	f := &Failover{
+		ID: st.newID(st.now), AgentID: a.ID, Group: a.Group, TDG: a.TDG, From: a.ActiveRegion, To: to,
+		Status: Detected, Cause: cause, DetectedAt: st.now, LastOldAt: a.ObservedAt,
+	}
+	if cause == SourceDistribution {
+		f.LastOldAt = st.tdgs[a.TDG].Agents.LastOldAt
+	}
+	a.Failover = f
+	if !a.listed {
+		a.listed = true
+		st.open = append(st.open, a)
+	}
+	st.touchFailover(a, f)
+	st.emit(a, Event{Type: EventFailoverDetected, FailoverID: f.ID, NextRegion: to})
+}
+
+// cancel ends a failover whose target went back; the active region never changed (R10).
+func (st *step) cancel(a *Agent) {
+	f := a.Failover
+	f.Status, f.CancelledAt, f.Evidence = Cancelled, st.now, ""
+	f.unforce(false)
+	a.Failover = nil
+	st.touchFailover(a, f)
+	st.emit(a, Event{Type: EventFailoverCancelled, FailoverID: f.ID, ActiveRegion: a.ActiveRegion, CancelledRegion: f.To})
+}
+
+// distributionRound lets the Regions vote on each of the three distributions by themselves (R14); only the agents'
+// one moves agents.
+func (st *step) distributionRound(o DistributionRound) {
+	t, g := st.tdgs[o.TDG], st.groups[o.Group]
+	if t == nil || g == nil || len(o.Answers) == 0 {
+		return
+	}
+	before := Distributions{t.Telephony.Adopted, t.Agents.Adopted, t.SignIn.Adopted}
+	var telephony, agents, signIn []vote
+	for _, in := range o.Answers {
+		if in.Telephony.percentages() {
+			telephony = append(telephony, vote{in.Region, in.Telephony})
+		}
+		if in.Agents.percentages() {
+			agents = append(agents, vote{in.Region, in.Agents})
+		}
+		if len(in.SignIn) > 0 {
+			signIn = append(signIn, vote{in.Region, in.SignIn})
+		}
+	}
+	t.ObservedAt = st.now
+	st.touchTDG(t)
+	telephonyNew, conflict := t.Telephony.round(telephony, g.source(), &st.set, st.now)
+	agentsNew, agentsConflict := t.Agents.round(agents, g.source(), &st.set, st.now)
+	signInNew, signInConflict := t.SignIn.round(signIn, g.source(), &st.set, st.now)
+	if conflict = conflict || agentsConflict || signInConflict; conflict {
+		if st.eff.Conflicts == nil {
+			st.eff.Conflicts = make(map[string]int, 1)
+		}
+		st.eff.Conflicts[t.Group]++
+	}
+	if telephonyNew || agentsNew || signInNew {
+		by := t.SignIn.AdoptedBy
+		switch {
+		case agentsNew:
+			by = t.Agents.AdoptedBy
+		case telephonyNew:
+			by = t.Telephony.AdoptedBy
+		}
+		st.eff.Changes = append(st.eff.Changes, Change{
+			TDG: t.ID, Group: t.Group, Before: before,
+			After:      Distributions{t.Telephony.Adopted, t.Agents.Adopted, t.SignIn.Adopted},
+			ObservedAt: st.now, ObservedBy: by, Conflict: conflict,
+		})
+	}
+	if !agentsNew {
+		return
+	}
+	target := t.Agents.Adopted.target()
+	switch {
+	case target != "":
+		t.SplitAt = time.Time{}
+	case t.SplitAt.IsZero():
+		t.SplitAt = st.now
+	}
+	if target != "" && !g.has(target) {
+		st.setSetup(&t.Setup, SetupError{
+			Code:    CodeRegionNotConfigured,
+			Message: "the distribution of traffic distribution group " + t.ID + " sends every agent to " + target + ", which is not configured for failover group " + t.Group,
+		})
+	} else {
+		st.repairSetup(&t.Setup, CodeRegionNotConfigured)
+	}
+	st.announceTDG(t)
+	for _, a := range st.byGroup[t.Group] {
+		if a.TDG != t.ID {
+			continue
+		}
+		if a.PresenceCount != 0 {
+			a.PresenceRegion, a.PresenceCount = "", 0 // presence has to show itself anew (R1)
+			st.touch(a)
+		}
+		st.decide(a)
+	}
+}
