@@ -1,0 +1,206 @@
+package config
+
+import "time"
+
+// Embedded as database.url runs a private PostgreSQL for one machine.
+const Embedded = "embedded"
+
+// The values of auth.mode.
+const (
+	AuthJWT  = "jwt"
+	AuthNone = "none"
+)
+
+// The values of failoverGroups[].routing.
+const (
+	Regional = "regional"
+	Global   = "global"
+)
+
+// Config is the whole configuration. The comments of the fields are the text of docs/configuration.md.
+type Config struct {
+	// Where the service listens.
+	HTTP HTTP `yaml:"http"`
+	// PostgreSQL, 15 or newer, holds all state.
+	Database Database `yaml:"database"`
+	// Who may call.
+	Auth Auth `yaml:"auth"`
+	// Which web pages may call from a browser.
+	CORS CORS `yaml:"cors"`
+	// How Amazon Connect is called. Quotas are per account, Region and operation. Credentials come from the AWS SDK's default chain and from nowhere else.
+	Connect Connect `yaml:"connect"`
+	// How often Amazon Connect is read.
+	Poll Poll `yaml:"poll"`
+	// The numbers in the [rules](rules.md).
+	Failover Failover `yaml:"failover"`
+	// The [event streams](events.md).
+	Stream Stream `yaml:"stream"`
+	// One entry per pair of linked Amazon Connect instances; at least one. In the file only.
+	FailoverGroups []FailoverGroup `yaml:"failoverGroups"`
+}
+
+// HTTP says where the service listens.
+type HTTP struct {
+	// Address of the API, the event streams and the console, as host:port; port 0 takes any free one.
+	Listen string `yaml:"listen"`
+	// Another address for `/metrics`, which is then no more on `http.listen`; the probes are on both. Empty: everything is on `http.listen`.
+	MetricsListen string `yaml:"metricsListen"`
+}
+
+// Database says where PostgreSQL is.
+type Database struct {
+	// `postgres://user@host/db`, or `embedded`: a private PostgreSQL, started by the service from the machine's own binaries, for one machine. Required.
+	URL string `yaml:"url"`
+	// Where the embedded PostgreSQL keeps its files; empty: a folder of the user's cache directory.
+	DataDir string `yaml:"dataDir"`
+	// Apply migrations at start. With `false`, run `server migrate` before a new version.
+	Migrate bool `yaml:"migrate"`
+	// The URL of a role that owns the tables, for migrations; empty: `database.url`. The service's own role need not own them.
+	MigrateURL string `yaml:"migrateUrl"`
+	// A direct URL for LISTEN when `database.url` goes through a transaction pooler; empty: `database.url`.
+	ListenURL string `yaml:"listenUrl"`
+}
+
+// Auth says who may call.
+type Auth struct {
+	// `jwt`: callers bring a token (not available in this version yet). `none`: every caller is admin; refused unless `http.listen` is a loopback address.
+	Mode string `yaml:"mode"`
+	// The OpenID Connect issuer, for discovery; or else `auth.jwksUrl` or `auth.jwksFile`.
+	Issuer string `yaml:"issuer"`
+	// Where the issuer's keys are.
+	JWKSURL string `yaml:"jwksUrl"`
+	// A file with the issuer's keys, for closed networks.
+	JWKSFile string `yaml:"jwksFile"`
+	// What a token's `aud` has to contain.
+	Audience string `yaml:"audience"`
+	// The claim that holds the Connect user id of a desktop's agent.
+	AgentClaim string `yaml:"agentClaim"`
+	// The claim that holds the roles: `agent`, `viewer`, `operator`, `admin`.
+	RolesClaim string `yaml:"rolesClaim"`
+}
+
+// CORS says which web pages may call from a browser.
+type CORS struct {
+	// Exact origins, such as `https://desktop.example.com`; `*` is refused. In the environment: separated by commas.
+	AllowedOrigins []string `yaml:"allowedOrigins"`
+}
+
+// Connect says how Amazon Connect is called.
+type Connect struct {
+	// Calls per second, for each Region and operation. Amazon's default quota is 2, shared with the account's other users.
+	RequestsPerSecond float64 `yaml:"requestsPerSecond"`
+	// Calls at once after a quiet moment, for each Region and operation. Amazon's default quota is 5.
+	Burst int `yaml:"burst"`
+	// The time limit of one attempt; a Region that hangs never holds up the other.
+	RequestTimeout time.Duration `yaml:"requestTimeout"`
+}
+
+// Poll says how often Amazon Connect is read.
+type Poll struct {
+	// GetTrafficDistribution, each group, from each Region.
+	DistributionInterval time.Duration `yaml:"distributionInterval"`
+	// Full sweep of signed-in agents; it takes longer when the quota does not allow it.
+	AgentInterval time.Duration `yaml:"agentInterval"`
+	// Contacts of agents whose failover is pending; goes before the sweep.
+	DrainInterval time.Duration `yaml:"drainInterval"`
+	// ListTrafficDistributionGroupUsers, in the background, resumable.
+	MembershipInterval time.Duration `yaml:"membershipInterval"`
+	// Consecutive observations that make a distribution change real (R14).
+	Confirmations int `yaml:"confirmations"`
+	// How long two Regions may disagree before the answer that changed last wins (R14).
+	ConflictAfter time.Duration `yaml:"conflictAfter"`
+}
+
+// Failover holds the numbers in the rules.
+type Failover struct {
+	// How long a Region has to be silent to count as down (R9).
+	RegionDownAfter time.Duration `yaml:"regionDownAfter"`
+	// An older contact list is stale (R9).
+	ContactsMaxAge time.Duration `yaml:"contactsMaxAge"`
+	// How long a wrong set-up of a whole group lasts before its agents are told (R17).
+	ConfigureErrorAfter time.Duration `yaml:"configureErrorAfter"`
+	// Releases agents whose last known contact list was not empty so long after their Region went down (R9); 0: they are held until their contacts clear, or force.
+	StaleRelease time.Duration `yaml:"staleRelease"`
+	// Completed but not seen in the new Region by then: stalled (R12). Also how long a completion waits for a reporting desktop (R8).
+	ConfirmWithin time.Duration `yaml:"confirmWithin"`
+	// Completions per second and failover group; 0: no limit (R8).
+	Pace float64 `yaml:"pace"`
+}
+
+// Stream holds the limits of the event streams.
+type Stream struct {
+	// A comment is sent so often on a stream without events; 1s or more.
+	Heartbeat time.Duration `yaml:"heartbeat"`
+	// The `retry:` of a connection, jittered to 1x to 3x.
+	Retry time.Duration `yaml:"retry"`
+	// Open streams of one replica.
+	MaxConnections int `yaml:"maxConnections"`
+	// Open streams of one agent on one replica.
+	MaxConnectionsPerAgent int `yaml:"maxConnectionsPerAgent"`
+	// A client that takes longer to accept an event is disconnected; it resumes.
+	WriteTimeout time.Duration `yaml:"writeTimeout"`
+	// The open streams are closed over so long a time at SIGTERM.
+	Drain time.Duration `yaml:"drain"`
+	// How long events are kept for clients that resume.
+	ReplayRetention time.Duration `yaml:"replayRetention"`
+}
+
+// FailoverGroup is a pair of linked Amazon Connect instances.
+type FailoverGroup struct {
+	// Names the group in the API, in events and in metrics: letters, digits, `-`, `_` and `.`.
+	Name string `yaml:"name"`
+	// `regional` or `global`. With Amazon's global routing (the default for instances created since 2026-09-01) GetCurrentUserData gives the same view from both Regions (R20).
+	Routing string `yaml:"routing"`
+	// Exactly two; the first is the source. The instance id is normally the same in both.
+	Instances []Instance `yaml:"instances"`
+	// Ids or ARNs of the traffic distribution groups to watch; empty: every group of the source instance.
+	TrafficDistributionGroups []string `yaml:"trafficDistributionGroups"`
+}
+
+// Instance is one of the two linked instances.
+type Instance struct {
+	// AWS Region, such as `us-east-1`.
+	Region string `yaml:"region"`
+	// Amazon Connect instance id.
+	InstanceID string `yaml:"instanceId"`
+	// Address of this instance's Contact Control Panel, given to desktops as `activeCcpUrl`. Without it agents who would work here get `SECONDARY_CCP_URL_MISSING`.
+	CCPURL string `yaml:"ccpUrl"`
+	// Overrides the Amazon Connect API endpoint of this Region.
+	Endpoint string `yaml:"endpoint"`
+	// IAM role that is assumed for the calls to this Region.
+	RoleARN string `yaml:"roleArn"`
+}
+
+// Default returns the configuration of an empty file. It is not valid: a database, the failover groups and, until tokens
+// are there, auth.mode have to be said.
+func Default() *Config {
+	return &Config{
+		HTTP:     HTTP{Listen: "127.0.0.1:8080"},
+		Database: Database{Migrate: true},
+		Auth:     Auth{Mode: AuthJWT, Audience: "changeover", AgentClaim: "connect_user_id", RolesClaim: "roles"},
+		Connect:  Connect{RequestsPerSecond: 1.2, Burst: 4, RequestTimeout: 4 * time.Second},
+		Poll: Poll{
+			DistributionInterval: 10 * time.Second,
+			AgentInterval:        15 * time.Second,
+			DrainInterval:        5 * time.Second,
+			MembershipInterval:   15 * time.Minute,
+			Confirmations:        1,
+			ConflictAfter:        time.Minute,
+		},
+		Failover: Failover{
+			RegionDownAfter:     30 * time.Second,
+			ContactsMaxAge:      time.Minute,
+			ConfigureErrorAfter: time.Minute,
+			ConfirmWithin:       5 * time.Minute,
+		},
+		Stream: Stream{
+			Heartbeat:              15 * time.Second,
+			Retry:                  3 * time.Second,
+			MaxConnections:         100_000,
+			MaxConnectionsPerAgent: 8,
+			WriteTimeout:           5 * time.Second,
+			Drain:                  20 * time.Second,
+			ReplayRetention:        24 * time.Hour,
+		},
+	}
+}

@@ -1,0 +1,242 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"net"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// shortest is the smallest interval that makes sense against a service with quotas of a few calls per second.
+const shortest = 100 * time.Millisecond
+
+var (
+	groupName   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+	regionName  = regexp.MustCompile(`^[a-z]{2,}(-[a-z]+)+-[0-9]+$`)
+	uuidPattern = `[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`
+	uuid        = regexp.MustCompile(`^` + uuidPattern + `$`)
+	tdgARN      = regexp.MustCompile(`^arn:aws[a-z-]*:connect:[a-z0-9-]+:[0-9]{12}:traffic-distribution-group/` + uuidPattern + `$`)
+	roleARN     = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+$`)
+)
+
+// validate notes every value that is of the right type and still wrong. Messages do not repeat URLs: they may hold a
+// password.
+func (l *loader) validate(c *Config) {
+	l.address("http.listen", c.HTTP.Listen)
+	if c.HTTP.MetricsListen != "" {
+		l.address("http.metricsListen", c.HTTP.MetricsListen)
+		if _, port, _ := net.SplitHostPort(c.HTTP.Listen); c.HTTP.MetricsListen == c.HTTP.Listen && port != "0" {
+			l.fault("http.metricsListen", "%s is http.listen; leave it empty to have /metrics there", c.HTTP.MetricsListen)
+		}
+	}
+
+	switch c.Database.URL {
+	case Embedded:
+	case "":
+		l.fault("database.url", "is required; expected embedded or postgres://user@host/db")
+	default:
+		l.databaseURL("database.url", c.Database.URL)
+	}
+	l.otherDatabaseURL("database.migrateUrl", c.Database.MigrateURL, c.Database.URL)
+	l.otherDatabaseURL("database.listenUrl", c.Database.ListenURL, c.Database.URL)
+
+	l.auth(c)
+	for i, origin := range c.CORS.AllowedOrigins {
+		l.origin(fmt.Sprintf("cors.allowedOrigins[%d]", i), origin)
+	}
+
+	l.number("connect.requestsPerSecond", c.Connect.RequestsPerSecond, 0.01)
+	l.atLeast("connect.burst", c.Connect.Burst, 1)
+	l.duration("connect.requestTimeout", c.Connect.RequestTimeout, shortest)
+
+	l.duration("poll.distributionInterval", c.Poll.DistributionInterval, shortest)
+	l.duration("poll.agentInterval", c.Poll.AgentInterval, shortest)
+	l.duration("poll.drainInterval", c.Poll.DrainInterval, shortest)
+	l.duration("poll.membershipInterval", c.Poll.MembershipInterval, shortest)
+	l.atLeast("poll.confirmations", c.Poll.Confirmations, 1)
+	l.duration("poll.conflictAfter", c.Poll.ConflictAfter, shortest)
+
+	l.duration("failover.regionDownAfter", c.Failover.RegionDownAfter, shortest)
+	l.duration("failover.contactsMaxAge", c.Failover.ContactsMaxAge, shortest)
+	l.duration("failover.configureErrorAfter", c.Failover.ConfigureErrorAfter, shortest)
+	l.duration("failover.staleRelease", c.Failover.StaleRelease, 0)
+	l.duration("failover.confirmWithin", c.Failover.ConfirmWithin, shortest)
+	l.number("failover.pace", c.Failover.Pace, 0)
+
+	l.duration("stream.heartbeat", c.Stream.Heartbeat, time.Second)
+	l.duration("stream.retry", c.Stream.Retry, shortest)
+	l.atLeast("stream.maxConnections", c.Stream.MaxConnections, 1)
+	l.atLeast("stream.maxConnectionsPerAgent", c.Stream.MaxConnectionsPerAgent, 1)
+	l.duration("stream.writeTimeout", c.Stream.WriteTimeout, shortest)
+	l.duration("stream.drain", c.Stream.Drain, 0)
+	l.duration("stream.replayRetention", c.Stream.ReplayRetention, shortest)
+
+	l.groups(c.FailoverGroups)
+}
+
+func (l *loader) auth(c *Config) {
+	switch c.Auth.Mode {
+	case AuthJWT:
+		l.fault("auth.mode", "jwt is not available in this version yet; set none, and keep http.listen on a loopback address")
+	case AuthNone:
+		if host, _, err := net.SplitHostPort(c.HTTP.Listen); err == nil && !loopback(host) {
+			l.fault("auth.mode", "none makes every caller admin and is refused while http.listen (%s) is not a loopback address such as 127.0.0.1:8080", c.HTTP.Listen)
+		}
+	default:
+		l.fault("auth.mode", "%q is not jwt or none", c.Auth.Mode)
+	}
+	if c.Auth.Issuer != "" {
+		l.webURL("auth.issuer", c.Auth.Issuer)
+	}
+	if c.Auth.JWKSURL != "" {
+		l.webURL("auth.jwksUrl", c.Auth.JWKSURL)
+	}
+	l.notEmpty("auth.audience", c.Auth.Audience)
+	l.notEmpty("auth.agentClaim", c.Auth.AgentClaim)
+	l.notEmpty("auth.rolesClaim", c.Auth.RolesClaim)
+}
+
+// loopback says whether only this machine reaches an address of that host. A name other than localhost may resolve
+// to anything, and an empty one is every address.
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func (l *loader) groups(groups []FailoverGroup) {
+	if len(groups) == 0 {
+		l.fault("failoverGroups", "expected at least one pair of linked instances")
+	}
+	names, instances := map[string]bool{}, map[string]string{}
+	for i, g := range groups {
+		at := fmt.Sprintf("failoverGroups[%d]", i)
+		switch {
+		case !groupName.MatchString(g.Name):
+			l.fault(at+".name", "%q is not a name of 1 to 63 letters, digits, -, _ and . that begins with a letter or digit", g.Name)
+		case names[g.Name]:
+			l.fault(at+".name", "%q is the name of another failover group", g.Name)
+		}
+		names[g.Name] = true
+		if g.Routing != Regional && g.Routing != Global {
+			l.fault(at+".routing", "%q is not regional or global", g.Routing)
+		}
+		if len(g.Instances) != 2 {
+			l.fault(at+".instances", "expected two instances, the source first; there are %d", len(g.Instances))
+		}
+		regions := map[string]bool{}
+		for j, in := range g.Instances {
+			path := fmt.Sprintf("%s.instances[%d]", at, j)
+			l.instance(path, in)
+			if regions[in.Region] {
+				l.fault(path+".region", "%q is the Region of the other instance too", in.Region)
+			}
+			regions[in.Region] = true
+			key := in.Region + " " + in.InstanceID
+			if other, ok := instances[key]; ok && other != at {
+				l.fault(path+".instanceId", "%s in %s belongs to %s already", in.InstanceID, in.Region, other)
+			}
+			instances[key] = at
+		}
+		seen := map[string]bool{}
+		for j, tdg := range g.TrafficDistributionGroups {
+			path := fmt.Sprintf("%s.trafficDistributionGroups[%d]", at, j)
+			id := tdg[strings.LastIndexByte(tdg, '/')+1:]
+			switch {
+			case !uuid.MatchString(tdg) && !tdgARN.MatchString(tdg):
+				l.fault(path, "%q is neither the id nor the ARN of a traffic distribution group", tdg)
+			case seen[id]:
+				l.fault(path, "%q is listed twice", tdg)
+			}
+			seen[id] = true
+		}
+	}
+}
+
+func (l *loader) instance(path string, in Instance) {
+	if !regionName.MatchString(in.Region) {
+		l.fault(path+".region", "%q is not an AWS Region such as us-east-1", in.Region)
+	}
+	if !uuid.MatchString(in.InstanceID) {
+		l.fault(path+".instanceId", "%q is not an instance id such as 12345678-1234-1234-1234-123456789012", in.InstanceID)
+	}
+	if in.CCPURL != "" {
+		l.webURL(path+".ccpUrl", in.CCPURL)
+	}
+	if in.Endpoint != "" {
+		l.webURL(path+".endpoint", in.Endpoint)
+	}
+	if in.RoleARN != "" && !roleARN.MatchString(in.RoleARN) {
+		l.fault(path+".roleArn", "%q is not the ARN of an IAM role such as arn:aws:iam::111122223333:role/changeover", in.RoleARN)
+	}
+}
+
+func (l *loader) address(path, value string) {
+	_, port, err := net.SplitHostPort(value)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		l.fault(path, "%q is not host:port, such as 127.0.0.1:8080", value)
+	}
+}
+
+func (l *loader) databaseURL(path, value string) {
+	if u, err := url.Parse(value); err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
+		l.fault(path, "is not a PostgreSQL URL such as postgres://user@host/db")
+	}
+}
+
+func (l *loader) otherDatabaseURL(path, value, main string) {
+	switch {
+	case value == "":
+	case main == Embedded:
+		l.fault(path, "is of no use with database.url: embedded; leave it empty")
+	default:
+		l.databaseURL(path, value)
+	}
+}
+
+func (l *loader) notEmpty(path, value string) {
+	if value == "" {
+		l.fault(path, "must not be empty")
+	}
+}
+
+func (l *loader) webURL(path, value string) {
+	u, err := url.Parse(value)
+	switch {
+	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "":
+		l.fault(path, "is not an http or https URL such as https://host.example.com/path")
+	case u.User != nil:
+		l.fault(path, "must not hold a user or password")
+	}
+}
+
+func (l *loader) origin(path, value string) {
+	u, err := url.Parse(value)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.Scheme+"://"+u.Host != value || strings.Contains(u.Host, "*") {
+		l.fault(path, "%q is not an exact origin such as https://desktop.example.com", value)
+	}
+}
+
+func (l *loader) duration(path string, value, least time.Duration) {
+	if value < least {
+		l.fault(path, "%v is too short; expected %v or more", value, least)
+	}
+}
+
+func (l *loader) number(path string, value, least float64) {
+	if !(value >= least) || math.IsInf(value, 0) { // not value < least: NaN is not either
+		l.fault(path, "%v is not a number of %v or more", value, least)
+	}
+}
+
+func (l *loader) atLeast(path string, value, least int) {
+	if value < least {
+		l.fault(path, "%d is too small; expected %d or more", value, least)
+	}
+}
