@@ -8,11 +8,10 @@ SHELL := /bin/bash
 ENV   := set -euo pipefail; [ ! -f .cache/env ] || . .cache/env;
 CACHE := .cache
 
-# Tools, at exactly these versions. scripts/tool builds each once, by the Go module proxy, and prints where it is.
-GOLANGCI_LINT       := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
-BENCHSTAT           := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
-export SQLC         := github.com/sqlc-dev/sqlc/cmd/sqlc@v1.31.1
-export OAPI_CODEGEN := github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen@v2.8.2
+# Tools come by the Go module proxy at exactly these versions, outside of go.mod: their dependencies are none of the service's. The go
+# command keeps what it built. (sqlc and oapi-codegen: scripts/generate.)
+GOLANGCI_LINT := CGO_ENABLED=0 go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+BENCHSTAT     := CGO_ENABLED=0 go run golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 
 PKG      ?= ./...
 BENCH    ?= .
@@ -53,7 +52,7 @@ verify/docs:
 
 .PHONY: lint
 lint: setup ## go vet and golangci-lint: style, and which package may import which (.golangci.yml)
-	@$(ENV) go vet ./...; "$$(scripts/tool $(GOLANGCI_LINT))" run
+	@$(ENV) go vet ./...; $(GOLANGCI_LINT) run
 
 .PHONY: generate
 generate: setup ## Write the generated files again: SQL layer, HTTP server, reference pages
@@ -62,7 +61,7 @@ generate: setup ## Write the generated files again: SQL layer, HTTP server, refe
 .PHONY: bench
 bench: setup ## Benchmarks, summed up by benchstat (BENCH=regexp PKG=./internal/failover)
 	@$(ENV) mkdir -p $(CACHE); go test -run='^$$' -bench='$(BENCH)' -benchmem $(PKG) | tee $(CACHE)/bench.txt; \
-	"$$(scripts/tool $(BENCHSTAT))" $(CACHE)/bench.txt
+	$(BENCHSTAT) $(CACHE)/bench.txt
 
 .PHONY: fuzz
 fuzz: setup ## Every fuzz target for FUZZTIME (20s) each
