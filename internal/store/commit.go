@@ -1,0 +1,243 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"changeover/internal/failover"
+	"changeover/internal/store/internal/db"
+)
+
+// The channels of the doorbells. Notifications have no payload: who hears one reads the tables from where it was.
+const (
+	ChannelLog   = "changeover_log"   // the event log has grown, or commands were answered
+	ChannelInbox = "changeover_inbox" // a command was appended
+)
+
+// Committed says what a commit added to the log. First and Last are zero when there were no events.
+type Committed struct {
+	First, Last Position
+	At          time.Time // the database's clock just before the events were written
+}
+
+// Commit stores the effects of one or more Steps in one transaction, if epoch is still the lease's: else ErrFenced. What is to be
+// written is read before it returns and not kept. Removed agents lose their row and contacts, also when they are among the
+// changed ones; their failovers stay. After any error the state in memory has to be thrown away.
+func (s *Store) Commit(ctx context.Context, epoch int64, e failover.Effects) (c Committed, err error) {
+	ctx, done := s.call(ctx, "commit", commitTimeout, &err)
+	defer done()
+	rows, err := encode(&e)
+	if err != nil {
+		return Committed{}, fmt.Errorf("commit: %w", err)
+	}
+	err = pgx.BeginFunc(ctx, s.leader, func(tx pgx.Tx) error {
+		c, err = s.commit(ctx, tx, epoch, &e, rows)
+		return err
+	})
+	if err != nil {
+		return Committed{}, fmt.Errorf("commit of epoch %d: %w", epoch, err)
+	}
+	return c, nil
+}
+
+func (s *Store) commit(ctx context.Context, tx pgx.Tx, epoch int64, e *failover.Effects, rows *rows) (Committed, error) {
+	if err := s.fence(ctx, tx, epoch); err != nil {
+		return Committed{}, err
+	}
+	head, err := s.q.LockHead(ctx, tx)
+	if err != nil {
+		return Committed{}, fmt.Errorf("lock the event log: %w", err)
+	}
+	if err := s.write(ctx, tx, rows); err != nil {
+		return Committed{}, err
+	}
+	now, err := s.q.Clock(ctx, tx)
+	if err != nil {
+		return Committed{}, fmt.Errorf("read the clock: %w", err)
+	}
+	c := Committed{At: now.Time}
+	if len(e.Events) > 0 {
+		c.First = Position{epoch, head.Seq + 1}
+		c.Last = Position{epoch, head.Seq + int64(len(e.Events))}
+		if _, err := s.q.InsertEvents(ctx, tx, eventRows(e.Events, c)); err != nil {
+			return Committed{}, fmt.Errorf("write %d events: %w", len(e.Events), err)
+		}
+		if head.Epoch != epoch {
+			if err := s.q.InsertTerm(ctx, tx, db.InsertTermParams{Epoch: epoch, FirstSeq: c.First.Seq}); err != nil {
+				return Committed{}, fmt.Errorf("begin term %d of the event log: %w", epoch, err)
+			}
+		}
+		if err := s.q.SetHead(ctx, tx, db.SetHeadParams{Epoch: epoch, Seq: c.Last.Seq}); err != nil {
+			return Committed{}, fmt.Errorf("advance the event log to %d: %w", c.Last.Seq, err)
+		}
+	}
+	if len(e.Events) > 0 || len(e.Results) > 0 {
+		if err := s.q.Notify(ctx, tx, ChannelLog); err != nil {
+			return Committed{}, fmt.Errorf("notify the replicas: %w", err)
+		}
+	}
+	return c, nil
+}
+
+// eventRows gives the events their places in the log. Their data share one buffer.
+func eventRows(events []failover.Event, c Committed) []db.InsertEventsParams {
+	rows := make([]db.InsertEventsParams, len(events))
+	ends := make([]int, len(events))
+	buf := make([]byte, 0, 256*len(events))
+	for i := range events {
+		buf = events[i].AppendData(buf)
+		ends[i] = len(buf)
+	}
+	at := timestamp(c.At)
+	day := pgtype.Date{Time: c.At, Valid: true}
+	begin := 0
+	for i := range events {
+		e := &events[i]
+		rows[i] = db.InsertEventsParams{
+			Seq: c.First.Seq + int64(i), Epoch: c.First.Epoch, Day: day, CommittedAt: at, Time: timestamp(e.Time),
+			Type: text(string(e.Type)), AgentID: text(e.AgentID), FailoverGroup: text(e.Group), FailoverID: text(e.FailoverID),
+			Data: buf[begin:ends[i]:ends[i]],
+		}
+		begin = ends[i]
+	}
+	return rows
+}
+
+// rows are effects as the statements want them: columns, not rows.
+type rows struct {
+	removed   []string
+	agents    db.UpsertAgentsParams
+	contacts  db.UpsertContactsParams
+	failovers db.UpsertFailoversParams
+	tdgs      db.UpsertTDGsParams
+	groups    db.UpsertGroupsParams
+	changes   db.InsertChangesParams
+	results   db.FinishCommandsParams
+}
+
+func (s *Store) write(ctx context.Context, tx pgx.Tx, r *rows) error {
+	if len(r.removed) > 0 {
+		if err := s.q.DeleteAgents(ctx, tx, r.removed); err != nil {
+			return fmt.Errorf("remove %d agents: %w", len(r.removed), err)
+		}
+		if err := s.q.DeleteContactsOf(ctx, tx, r.removed); err != nil {
+			return fmt.Errorf("remove contacts of %d agents: %w", len(r.removed), err)
+		}
+	}
+	if n := len(r.agents.AgentIds); n > 0 {
+		if err := s.q.UpsertAgents(ctx, tx, r.agents); err != nil {
+			return fmt.Errorf("write %d agents: %w", n, err)
+		}
+		if err := s.q.DeleteContactsExcept(ctx, tx, db.DeleteContactsExceptParams{
+			AgentIds: r.agents.AgentIds, ContactAgentIds: r.contacts.AgentIds, ListRegions: r.contacts.ListRegions, ContactIds: r.contacts.ContactIds,
+		}); err != nil {
+			return fmt.Errorf("remove contacts of %d agents: %w", n, err)
+		}
+	}
+	if n := len(r.contacts.ContactIds); n > 0 {
+		if err := s.q.UpsertContacts(ctx, tx, r.contacts); err != nil {
+			return fmt.Errorf("write %d contacts: %w", n, err)
+		}
+	}
+	if n := len(r.failovers.FailoverIds); n > 0 {
+		if err := s.q.UpsertFailovers(ctx, tx, r.failovers); err != nil {
+			return fmt.Errorf("write %d failovers: %w", n, err)
+		}
+	}
+	if n := len(r.tdgs.TdgIds); n > 0 {
+		if err := s.q.UpsertTDGs(ctx, tx, r.tdgs); err != nil {
+			return fmt.Errorf("write %d traffic distribution groups: %w", n, err)
+		}
+	}
+	if n := len(r.groups.Names); n > 0 {
+		if err := s.q.UpsertGroups(ctx, tx, r.groups); err != nil {
+			return fmt.Errorf("write %d failover groups: %w", n, err)
+		}
+	}
+	if n := len(r.changes.TdgIds); n > 0 {
+		if err := s.q.InsertChanges(ctx, tx, r.changes); err != nil {
+			return fmt.Errorf("write %d distribution changes: %w", n, err)
+		}
+	}
+	if n := len(r.results.CommandIds); n > 0 {
+		if err := s.q.FinishCommands(ctx, tx, r.results); err != nil {
+			return fmt.Errorf("write %d results: %w", n, err)
+		}
+	}
+	return nil
+}
+
+// encode turns effects into columns. The failovers of changed agents are written whether or not they are among the changed
+// ones: what Load gives back must not depend on it.
+func encode(e *failover.Effects) (*rows, error) {
+	r := &rows{}
+	removed := make(map[string]bool, len(e.RemovedAgents))
+	for _, id := range e.RemovedAgents {
+		id = text(id)
+		removed[id] = true
+		r.removed = append(r.removed, id)
+	}
+	enc := &encoder{}
+	seen := make(map[string]bool, len(e.Failovers))
+	addFailover := func(f *failover.Failover) {
+		if f != nil && !seen[f.ID] {
+			seen[f.ID] = true
+			enc.failover(&r.failovers, f)
+		}
+	}
+	for _, f := range e.Failovers {
+		addFailover(f)
+	}
+	for _, a := range e.Agents {
+		if removed[text(a.ID)] {
+			continue
+		}
+		enc.agent(&r.agents, a)
+		for i := range a.Lists {
+			for j := range a.Lists[i].Contacts {
+				enc.contact(&r.contacts, a.ID, a.Lists[i].Region, &a.Lists[i].Contacts[j])
+			}
+		}
+		addFailover(a.Failover)
+		addFailover(a.Last)
+	}
+	for _, t := range e.TDGs {
+		enc.tdg(&r.tdgs, t)
+	}
+	for _, g := range e.Groups {
+		enc.group(&r.groups, g)
+	}
+	for i := range e.Changes {
+		enc.change(&r.changes, &e.Changes[i])
+	}
+	for _, res := range e.Results {
+		r.results.CommandIds = append(r.results.CommandIds, res.CommandID)
+		r.results.Results = append(r.results.Results, enc.object(storedResult{
+			Outcome: res.Outcome, Detail: res.Detail, Matched: res.Matched, Forced: res.Forced,
+		}))
+	}
+	return r, enc.err
+}
+
+// storedResult is failover.Result as the inbox keeps it.
+type storedResult struct {
+	Outcome failover.Outcome `json:"outcome"`
+	Detail  string           `json:"detail,omitempty"`
+	Matched int              `json:"matched,omitempty"`
+	Forced  int              `json:"forced,omitempty"`
+}
+
+// encoder remembers the first value that could not be encoded.
+type encoder struct{ err error }
+
+func (e *encoder) object(v any) []byte {
+	b, err := object(v)
+	if err != nil && e.err == nil {
+		e.err = err
+	}
+	return b
+}

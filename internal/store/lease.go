@@ -1,0 +1,131 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"changeover/internal/store/internal/db"
+)
+
+const (
+	// idleInCommit is how long a leader may be silent within a transaction before PostgreSQL ends it: what a frozen leader
+	// holds is free again after that.
+	idleInCommit = 3 * time.Second
+	// statementInCommit bounds one statement of a commit.
+	statementInCommit = 10 * time.Second
+	// lockInCommit bounds the wait for a lock: nobody but another leader or the maintenance of partitions holds one.
+	lockInCommit = 3 * time.Second
+	// takeoverLock is how long a takeover waits for the last commit of the old leader, before it looks whether that one is stuck.
+	takeoverLock = time.Second
+)
+
+// Lease is a term of leadership.
+type Lease struct {
+	Epoch int64
+	// TrustedUntil is until when the holder may believe that it leads, on its own monotonic clock. It counts from the start of the
+	// call, so a slow answer never lengthens it, and ends a tenth before the lease does in the database.
+	TrustedUntil time.Time
+}
+
+func trustedUntil(started time.Time, ttl time.Duration) time.Time { return started.Add(ttl - ttl/10) }
+
+// AcquireLease begins a new term if the lease is free or has expired, and says whether it did. The epoch is greater than every
+// one before, also than those that a restored database has forgotten, because it follows the database's clock in milliseconds.
+//
+// While the last commit of the leader before is under way the lease cannot be had. When that commit is stuck for more than three
+// seconds (a leader that was frozen while it sent a message, which no time-out of PostgreSQL before 17 notices), its session is
+// terminated, which needs no privilege as long as both have the same role.
+func (s *Store) AcquireLease(ctx context.Context, holder string, ttl time.Duration) (_ Lease, ok bool, err error) {
+	ctx, done := s.call(ctx, "acquire_lease", callTimeout, &err)
+	defer done()
+	// A look first: followers ask every second, and an UPDATE would wait for commits.
+	lease, err := s.q.Lease(ctx, s.leader)
+	if err != nil {
+		return Lease{}, false, fmt.Errorf("read the lease: %w", err)
+	}
+	if !lease.Expired {
+		return Lease{}, false, nil
+	}
+	started := time.Now()
+	epoch, err := s.takeOver(ctx, holder, ttl)
+	var pgErr *pgconn.PgError
+	switch {
+	case err == nil:
+		return Lease{Epoch: epoch, TrustedUntil: trustedUntil(started, ttl)}, true, nil
+	case errors.Is(err, pgx.ErrNoRows):
+		return Lease{}, false, nil // another one was quicker
+	case errors.As(err, &pgErr) && pgErr.Code == "55P03": // lock_not_available
+		ended, err := s.q.EndStuckCommits(ctx, s.leader, idleInCommit)
+		if err != nil {
+			return Lease{}, false, fmt.Errorf("end the old leader's transaction: %w", err)
+		}
+		if ended > 0 {
+			s.log.WarnContext(ctx, "ended a transaction that the old leader left open", "sessions", ended, "holder", lease.Holder, "epoch", lease.Epoch)
+		}
+		return Lease{}, false, nil
+	}
+	return Lease{}, false, fmt.Errorf("acquire the lease: %w", err)
+}
+
+func (s *Store) takeOver(ctx context.Context, holder string, ttl time.Duration) (epoch int64, err error) {
+	err = pgx.BeginFunc(ctx, s.leader, func(tx pgx.Tx) error {
+		if err := s.bound(ctx, tx, takeoverLock); err != nil {
+			return err
+		}
+		epoch, err = s.q.AcquireLease(ctx, tx, db.AcquireLeaseParams{Holder: text(holder), Ttl: ttl})
+		return err
+	})
+	return epoch, err
+}
+
+// bound limits what the transaction can hold up, should this program stop in its middle.
+func (s *Store) bound(ctx context.Context, tx pgx.Tx, lock time.Duration) error {
+	return s.q.CommitTimeouts(ctx, tx, db.CommitTimeoutsParams{
+		Idle: milliseconds(idleInCommit), Statement: milliseconds(statementInCommit), Lock: milliseconds(lock),
+	})
+}
+
+func milliseconds(d time.Duration) string { return fmt.Sprintf("%dms", d.Milliseconds()) }
+
+// RenewLease prolongs a term, and says whether it still stands. A term that has expired stands until another one begins.
+func (s *Store) RenewLease(ctx context.Context, lease Lease, holder string, ttl time.Duration) (_ Lease, ok bool, err error) {
+	ctx, done := s.call(ctx, "renew_lease", callTimeout, &err)
+	defer done()
+	started := time.Now()
+	n, err := s.q.RenewLease(ctx, s.leader, db.RenewLeaseParams{Epoch: lease.Epoch, Holder: text(holder), Ttl: ttl})
+	if err != nil {
+		return lease, false, fmt.Errorf("renew the lease: %w", err)
+	}
+	if n == 0 {
+		return lease, false, nil
+	}
+	return Lease{Epoch: lease.Epoch, TrustedUntil: trustedUntil(started, ttl)}, true, nil
+}
+
+// ReleaseLease ends a term, so that another replica need not wait for it to expire. A term that is over already is no error.
+func (s *Store) ReleaseLease(ctx context.Context, lease Lease, holder string) (err error) {
+	ctx, done := s.call(ctx, "release_lease", callTimeout, &err)
+	defer done()
+	err = s.q.ReleaseLease(ctx, s.leader, db.ReleaseLeaseParams{Epoch: lease.Epoch, Holder: text(holder)})
+	return wrap(err, "release the lease")
+}
+
+// fence locks the lease row for the transaction and refuses every epoch but the current one.
+func (s *Store) fence(ctx context.Context, tx pgx.Tx, epoch int64) error {
+	if err := s.bound(ctx, tx, lockInCommit); err != nil {
+		return fmt.Errorf("set the transaction's time-outs: %w", err)
+	}
+	current, err := s.q.LockLease(ctx, tx)
+	if err != nil {
+		return fmt.Errorf("lock the lease: %w", err)
+	}
+	if current != epoch {
+		return fmt.Errorf("epoch %d, the lease is at %d: %w", epoch, current, ErrFenced)
+	}
+	return nil
+}

@@ -1,0 +1,130 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"changeover/migrations"
+)
+
+// Migrate brings the schema up to date. Several programs may do it at once; each waits for the others, five minutes at most.
+// The role of the URL will own the tables; see [GrantService] for a service whose own role shall not.
+func Migrate(ctx context.Context, url string, log *slog.Logger) error {
+	provider, err := newProvider(url)
+	if err != nil {
+		return err
+	}
+	defer provider.Close()
+	results, err := provider.Up(ctx)
+	for _, r := range results {
+		log.InfoContext(ctx, "migration applied", "migration", r.Source.Path, "duration", r.Duration)
+	}
+	if err != nil {
+		return fmt.Errorf("migrate the database: %w", err)
+	}
+	return nil
+}
+
+func newProvider(url string) (*goose.Provider, error) {
+	config, err := connConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("database URL: %w", err)
+	}
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
+	if err != nil {
+		return nil, fmt.Errorf("make the lock for migrations: %w", err)
+	}
+	provider, err := goose.NewProvider(goose.DialectPostgres, stdlib.OpenDB(*config), migrations.FS, goose.WithSessionLocker(locker))
+	if err != nil {
+		return nil, fmt.Errorf("read the migrations: %w", err)
+	}
+	return provider, nil
+}
+
+// latestSchema is the version of the newest migration in the program.
+func latestSchema() (int64, error) {
+	names, err := fs.Glob(migrations.FS, "*.sql")
+	if err != nil || len(names) == 0 {
+		return 0, fmt.Errorf("read the migrations: %w", errors.Join(err, fs.ErrNotExist))
+	}
+	last := names[len(names)-1]
+	version, _, _ := strings.Cut(last, "_")
+	n, err := strconv.ParseInt(version, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("migration %s: its name has to begin with a version: %w", last, err)
+	}
+	return n, nil
+}
+
+// SchemaVersion returns the version of the last migration that was applied; 0: none.
+func (s *Store) SchemaVersion(ctx context.Context) (version int64, err error) {
+	ctx, done := s.call(ctx, "schema", callTimeout, &err)
+	defer done()
+	var exists bool
+	if err := s.pool.QueryRow(ctx, "SELECT to_regclass('goose_db_version') IS NOT NULL").Scan(&exists); err != nil || !exists {
+		return 0, wrap(err, "read the schema's version")
+	}
+	err = s.pool.QueryRow(ctx, "SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied").Scan(&version)
+	return version, wrap(err, "read the schema's version")
+}
+
+// CheckSchema says whether the program can work on the schema: it may be newer, or one migration older (see package migrations).
+func (s *Store) CheckSchema(ctx context.Context) error {
+	have, err := s.SchemaVersion(ctx)
+	if err != nil {
+		return err
+	}
+	want, err := latestSchema()
+	if err != nil {
+		return err
+	}
+	if have < max(want-1, 1) {
+		return fmt.Errorf("the database's schema is at version %d and this program needs %d or newer: run 'server migrate'", have, max(want-1, 1))
+	}
+	return nil
+}
+
+// GrantService gives a role that does not own the tables what the service needs of them, and no more: the audit can be added to
+// and read, but not changed. url is that of the owner.
+func GrantService(ctx context.Context, url, role string) error {
+	config, err := connConfig(url)
+	if err != nil {
+		return fmt.Errorf("database URL: %w", err)
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return fmt.Errorf("reach the database: %w", err)
+	}
+	defer conn.Close(ctx)
+	var schema string
+	if err := conn.QueryRow(ctx, "SELECT current_schema()").Scan(&schema); err != nil {
+		return fmt.Errorf("find the schema of the tables: %w", err)
+	}
+	to := pgx.Identifier{role}.Sanitize()
+	_, err = conn.Exec(ctx, `
+		GRANT USAGE ON SCHEMA `+pgx.Identifier{schema}.Sanitize()+` TO `+to+`;
+		GRANT SELECT, INSERT, UPDATE, DELETE ON leases, event_log, terms, events, failover_groups, traffic_distribution_groups,
+			distribution_changes, agents, contacts, failovers, inbox, replicas, connections, idempotency_keys, region_health TO `+to+`;
+		GRANT SELECT, INSERT ON audit TO `+to+`;
+		GRANT SELECT ON goose_db_version TO `+to+`;
+		GRANT EXECUTE ON FUNCTION maintain_event_partitions TO `+to, pgx.QueryExecModeSimpleProtocol)
+	return wrap(err, "grant the tables to "+role)
+}
+
+// wrap says what was being done when err happened; nil stays nil.
+func wrap(err error, doing string) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}

@@ -1,0 +1,85 @@
+-- Lists are paged by key: a page begins after the last row of the one before, whatever was added meanwhile. Empty filters match
+-- everything.
+
+-- name: Agents :many
+SELECT a.agent_id, a.username, a.failover_group, a.tdg_id, a.active_region, a.region_source, a.observed_at, a.state,
+    a.next_region, a.failover_id, a.standby, a.errors,
+    (SELECT count(*) FROM contacts c WHERE c.agent_id = a.agent_id AND c.surfaced) AS open_contacts,
+    (SELECT count(*) FROM connections n JOIN replicas r USING (replica)
+     WHERE n.agent_id = a.agent_id AND r.heartbeat_at > clock_timestamp() - @alive::interval) AS connections
+FROM agents a
+WHERE a.agent_id > @after_id
+  AND (@failover_group::text = '' OR a.failover_group = @failover_group)
+  AND (@tdg_id::text = '' OR a.tdg_id = @tdg_id)
+  AND (@active_region::text = '' OR a.active_region = @active_region)
+  AND (@state::text = '' OR a.state = @state)
+  AND (@agent_id::text = '' OR a.agent_id = @agent_id)
+  AND (@username::text = '' OR a.username = @username)
+ORDER BY a.agent_id LIMIT @max_rows;
+
+-- name: Contacts :many
+SELECT agent_id, list_region, contact_id, region, channel, state, state_since, observed_at, stale_since, blocking, surfaced,
+    memory
+FROM contacts WHERE agent_id = @agent_id ORDER BY contact_id, list_region;
+
+-- name: Failovers :many
+SELECT f.failover_id, f.agent_id, f.failover_group, f.tdg_id, f.from_region, f.to_region, f.status, f.cause, f.evidence,
+    f.detected_at, f.pending_at, f.completed_at, f.cancelled_at, f.confirmed_at, f.stalled_at, f.stale_since, f.forced,
+    f.forced_by, f.forced_reason, f.contact_ids, f.initial_contact_ids, f.memory
+FROM failovers f
+WHERE (f.detected_at, f.failover_id) < (@before_at::timestamptz, @before_id::text)
+  AND (@failover_group::text = '' OR f.failover_group = @failover_group)
+  AND (@tdg_id::text = '' OR f.tdg_id = @tdg_id)
+  AND (@agent_id::text = '' OR f.agent_id = @agent_id)
+  AND (@status::text = '' OR f.status = @status)
+  AND (@from_region::text = '' OR f.from_region = @from_region)
+  AND (@to_region::text = '' OR f.to_region = @to_region)
+  AND f.detected_at >= @since::timestamptz
+ORDER BY f.detected_at DESC, f.failover_id DESC LIMIT @max_rows;
+
+-- name: Failover :one
+SELECT f.failover_id, f.agent_id, f.failover_group, f.tdg_id, f.from_region, f.to_region, f.status, f.cause, f.evidence,
+    f.detected_at, f.pending_at, f.completed_at, f.cancelled_at, f.confirmed_at, f.stalled_at, f.stale_since, f.forced,
+    f.forced_by, f.forced_reason, f.contact_ids, f.initial_contact_ids, f.memory
+FROM failovers f WHERE f.failover_id = @failover_id;
+
+-- name: TDGs :many
+SELECT tdg_id, failover_group, arn, name, status, is_default, observed_at, telephony, agents, sign_in, setup, memory
+FROM traffic_distribution_groups
+WHERE tdg_id > @after_id AND (@tdg_id::text = '' OR tdg_id = @tdg_id)
+  AND (@failover_group::text = '' OR failover_group = @failover_group)
+ORDER BY tdg_id LIMIT @max_rows;
+
+-- name: Changes :many
+SELECT change_id, tdg_id, failover_group, before, after, observed_at, observed_by, conflict
+FROM distribution_changes WHERE tdg_id = @tdg_id AND change_id < @before_id
+ORDER BY change_id DESC LIMIT @max_rows;
+
+-- name: CountAgents :many
+SELECT failover_group, state, active_region, count(*) AS agents
+FROM agents GROUP BY failover_group, state, active_region ORDER BY failover_group, state, active_region;
+
+-- name: OldestPending :many
+SELECT failover_group, min(pending_at)::timestamptz AS pending_at, count(*) AS pending,
+    count(*) FILTER (WHERE stale_since IS NOT NULL) AS stale
+FROM failovers WHERE status = 'pending' GROUP BY failover_group ORDER BY failover_group;
+
+-- CurrentShifts finds, for each traffic distribution group, the last change of its agents' distribution, and counts what
+-- became of the failovers since.
+-- name: CurrentShifts :many
+SELECT s.tdg_id, s.failover_group, s.after, s.observed_at,
+    count(f.failover_id) AS failovers,
+    count(*) FILTER (WHERE f.status = 'detected') AS detected,
+    count(*) FILTER (WHERE f.status = 'pending') AS pending,
+    count(*) FILTER (WHERE f.status = 'completed') AS completed,
+    count(*) FILTER (WHERE f.status = 'cancelled') AS cancelled,
+    count(*) FILTER (WHERE f.forced) AS forced,
+    count(*) FILTER (WHERE f.stalled_at IS NOT NULL AND f.confirmed_at IS NULL) AS stalled
+FROM traffic_distribution_groups t
+CROSS JOIN LATERAL (
+    SELECT c.tdg_id, c.failover_group, c.after, c.observed_at FROM distribution_changes c
+    WHERE c.tdg_id = t.tdg_id AND c.before -> 'agents' IS DISTINCT FROM c.after -> 'agents'
+    ORDER BY c.change_id DESC LIMIT 1) s
+LEFT JOIN failovers f ON f.tdg_id = s.tdg_id AND f.detected_at >= s.observed_at
+GROUP BY s.tdg_id, s.failover_group, s.after, s.observed_at
+ORDER BY s.failover_group, s.tdg_id;

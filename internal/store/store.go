@@ -1,0 +1,230 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"changeover/internal/store/internal/db"
+)
+
+// Deadlines of single calls, for a database that accepts them and does not answer.
+const (
+	connectTimeout = 3 * time.Second
+	callTimeout    = 10 * time.Second
+	commitTimeout  = 20 * time.Second
+	loadTimeout    = 2 * time.Minute
+)
+
+// leaderConns are the connections of the leader's own pool: a commit, a renewal of the lease, and two for what it reads.
+const leaderConns = 4
+
+// Errors that callers tell apart.
+var (
+	// ErrFenced says that another term of the lease has begun: the caller leads no more and nothing was written.
+	ErrFenced = errors.New("another leader has taken over")
+	// ErrNotFound says that what was asked for by its id does not exist.
+	ErrNotFound = errors.New("not found")
+	// ErrPruned says that retention has dropped events that the reader asked for.
+	ErrPruned = errors.New("the event log does not reach back that far")
+	// ErrBadCursor says that a page's cursor was not made by that list.
+	ErrBadCursor = errors.New("malformed cursor")
+)
+
+// Options of a Store.
+type Options struct {
+	URL       string // of PostgreSQL, as pgx understands it
+	ListenURL string // a direct connection for LISTEN when URL goes through a transaction pooler; empty: URL
+	MaxConns  int    // of the pool for everything but leading; 0: 10
+	Log       *slog.Logger
+	Metrics   *Metrics // nil: none
+}
+
+// Metrics counts what goes wrong between the program and its database.
+type Metrics struct {
+	errors *prometheus.CounterVec
+}
+
+// NewMetrics registers changeover_store_errors_total{operation}.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{errors: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "changeover_store_errors_total",
+		Help: "Calls of the store that failed, by operation. Fencing and missing rows are no failures.",
+	}, []string{"operation"})}
+	reg.MustRegister(m.errors)
+	return m
+}
+
+// Store is a connection to the database. See the package's documentation.
+type Store struct {
+	opts   Options
+	log    *slog.Logger
+	pool   *pgxpool.Pool // readers, inbox, registry
+	leader *pgxpool.Pool // lease, commits
+	q      *db.Queries
+
+	replicas replicas
+}
+
+// Open makes a Store. It does not need the database to be there; an error is one of the URLs.
+func Open(_ context.Context, opts Options) (*Store, error) {
+	if opts.MaxConns == 0 {
+		opts.MaxConns = 10
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.ListenURL != "" {
+		if _, err := connConfig(opts.ListenURL); err != nil {
+			return nil, fmt.Errorf("database URL for LISTEN: %w", err)
+		}
+	}
+	s := &Store{opts: opts, log: opts.Log, q: db.New()}
+	var err error
+	if s.pool, err = newPool(opts.URL, opts.MaxConns); err != nil {
+		return nil, err
+	}
+	if s.leader, err = newPool(opts.URL, leaderConns); err != nil {
+		s.pool.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func newPool(url string, conns int) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("database URL: %w", redact(err))
+	}
+	configure(config.ConnConfig)
+	config.MaxConns = int32(conns)
+	config.PingTimeout = connectTimeout
+	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		conn.TypeMap().RegisterType(&pgtype.Type{
+			Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
+		})
+		return nil
+	}
+	pool, err := pgxpool.NewWithConfig(context.Background(), config)
+	if err != nil {
+		return nil, fmt.Errorf("open database pool: %w", err)
+	}
+	return pool, nil
+}
+
+func connConfig(url string) (*pgx.ConnConfig, error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, redact(err)
+	}
+	configure(config)
+	return config, nil
+}
+
+func configure(config *pgx.ConnConfig) {
+	// Only descriptions of statements are remembered: named prepared statements belong to a session, which a transaction
+	// pooler does not keep. Planning each time also suits filters of which most are empty.
+	if config.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
+		config.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout
+	}
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = "changeover"
+	}
+}
+
+// redact keeps the text of a malformed URL, which may hold a password, out of the error.
+func redact(err error) error {
+	var parse *pgconn.ParseConfigError
+	if errors.As(err, &parse) {
+		if cause := errors.Unwrap(parse); cause != nil {
+			return fmt.Errorf("not a PostgreSQL URL: %w", cause)
+		}
+		return errors.New("not a PostgreSQL URL")
+	}
+	return err
+}
+
+// Close ends the pools. It waits for calls under way.
+func (s *Store) Close() {
+	s.pool.Close()
+	s.leader.Close()
+}
+
+// Ping says whether the database answers.
+func (s *Store) Ping(ctx context.Context) (err error) {
+	ctx, done := s.call(ctx, "ping", connectTimeout, &err)
+	defer done()
+	if err := s.pool.Ping(ctx); err != nil {
+		return fmt.Errorf("reach the database: %w", err)
+	}
+	return nil
+}
+
+// call gives an operation its deadline. done counts and cancels; it reads *err after the operation has set it.
+func (s *Store) call(ctx context.Context, operation string, timeout time.Duration, err *error) (context.Context, func()) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	return ctx, func() {
+		cancelled := errors.Is(ctx.Err(), context.Canceled)
+		cancel()
+		if s.opts.Metrics == nil || *err == nil || cancelled || errors.Is(*err, ErrFenced) || errors.Is(*err, ErrNotFound) ||
+			errors.Is(*err, ErrPruned) || errors.Is(*err, ErrBadCursor) {
+			return
+		}
+		s.opts.Metrics.errors.WithLabelValues(operation).Inc()
+	}
+}
+
+// IsUnavailable says whether an error of the store means that the database is away, starting, stopping, full or silent, so that
+// the same call may succeed later.
+func IsUnavailable(err error) bool {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return false
+	}
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		switch pgErr.Code[:min(2, len(pgErr.Code))] {
+		case "08", "53", "57", "58": // connection, resources, operator intervention, system
+			return true
+		case "25":
+			return pgErr.Code == "25006" || pgErr.Code == "25P03" || pgErr.Code == "25P04" // a standby; idle too long
+		case "40", "55": // serialization and deadlock; lock not available
+			return true
+		}
+		return false
+	}
+	var connectErr *pgconn.ConnectError
+	var netErr net.Error
+	return errors.As(err, &connectErr) || errors.As(err, &netErr) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		strings.Contains(err.Error(), "conn closed")
+}
+
+// notFound turns a missing row into ErrNotFound.
+func notFound(err error, what, id string) error {
+	if errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("%s %q: %w", what, id, ErrNotFound)
+	}
+	if err != nil {
+		return fmt.Errorf("read %s %q: %w", what, id, err)
+	}
+	return nil
+}
+
+// snapshot runs f in one read-only view of the database.
+func (s *Store) snapshot(ctx context.Context, pool *pgxpool.Pool, f func(tx pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, f)
+}
