@@ -33,8 +33,8 @@ type Options struct {
 	Metrics *Metrics     // nil: none
 	Log     *slog.Logger // nil: slog.Default()
 
-	// Transport replaces the Client's own pool of connections, for Amazon Connect and for STS, so that tests can talk
-	// to a simulator in the same process. AWS_CA_BUNDLE is refused together with it.
+	// Transport replaces the Client's own pool of connections, for Amazon Connect and for the STS of RoleARN, so that
+	// tests can talk to a simulator in the same process. nil: a pool of its own.
 	Transport http.RoundTripper
 }
 
@@ -74,13 +74,14 @@ func New(ctx context.Context, o Options) (*Client, error) {
 			return nil, fmt.Errorf("connect: endpoint of %s is not an http or https URL", o.Region)
 		}
 	}
-	cfg, err := loadConfig(ctx, o)
+	cfg, client, err := loadConfig(ctx, o)
 	if err != nil {
 		return nil, err
 	}
 	c := &Client{
 		region:     o.Region,
 		timeout:    o.RequestTimeout,
+		http:       client,
 		metrics:    o.Metrics,
 		log:        o.Log,
 		health:     newHealth(time.Now(), Operations),
@@ -89,7 +90,6 @@ func New(ctx context.Context, o Options) (*Client, error) {
 	if c.log == nil {
 		c.log = slog.Default()
 	}
-	c.http, _ = cfg.HTTPClient.(*http.Client)
 	c.api = sdk.NewFromConfig(cfg, func(so *sdk.Options) {
 		so.Retryer = aws.NopRetryer{}
 		if o.Endpoint != "" {
@@ -144,33 +144,18 @@ type timeoutError struct {
 func (e *timeoutError) Error() string { return fmt.Sprintf("no answer within %s", e.after) }
 func (e *timeoutError) Unwrap() error { return e.err }
 
-// invoke makes one request: waits for its turn, sends it once, has the answer converted, and takes notice of the result. It
-// returns when the request was sent, which is not later than it really left.
+// invoke makes one request: waits for its turn, sends it once, has the answer converted, and takes notice of the result.
+// sentAt is not later than the request really left.
 func invoke[In, Out, T any](
 	ctx context.Context, c *Client, name string, p Priority, in *In,
 	send func(context.Context, *In, ...func(*sdk.Options)) (*Out, error),
 	convert func(*Out) (T, error),
 ) (result T, sentAt time.Time, err error) {
+	var none T
 	op := c.operations[name]
-	fail := func(err error) (T, time.Time, error) {
-		var zero T
-		e := &Error{Kind: classify(err), Region: c.region, Operation: name, Err: err}
-		if errors.Is(ctx.Err(), context.Canceled) {
-			e.Kind = ""
-			e.Err = context.Canceled
-		}
-		return zero, sentAt, e
+	if err := op.turn(ctx, p); err != nil {
+		return none, time.Time{}, c.failure(ctx, name, err)
 	}
-	if op.breaker.IsOpen() && op.breaker.RemainingDelay() > 0 {
-		return fail(ErrCircuitOpen) // before it takes a token
-	}
-	if err := op.limiter.wait(ctx, p); err != nil {
-		return fail(&quotaError{err})
-	}
-	if err := op.admit(ctx); err != nil {
-		return fail(err)
-	}
-
 	sentAt = time.Now()
 	attempt, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -180,18 +165,33 @@ func invoke[In, Out, T any](
 	} else if attempt.Err() != nil && ctx.Err() == nil {
 		err = &timeoutError{c.timeout, err}
 	}
-	if err == nil {
-		c.observe(op, name, sentAt, nil)
-		return result, sentAt, nil
+	if err != nil {
+		failure := c.failure(ctx, name, err)
+		c.observe(op, name, sentAt, failure)
+		return none, sentAt, failure
 	}
-	result, sentAt, err = fail(err)
-	c.observe(op, name, sentAt, err.(*Error))
-	return result, sentAt, err
+	c.observe(op, name, sentAt, nil)
+	return result, sentAt, nil
 }
 
-// admit takes a permit of the breaker. While the one request that is let through half open is under way, others wait for
-// its result instead of failing: else a Region's recovery would be seen by that one question only.
-func (op *operation) admit(ctx context.Context) error {
+// failure is the error that the caller gets. Whatever fails while the caller has cancelled is a cancellation.
+func (c *Client) failure(ctx context.Context, operation string, err error) *Error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return &Error{Region: c.region, Operation: operation, Err: context.Canceled}
+	}
+	return &Error{Kind: classify(err), Region: c.region, Operation: operation, Err: err}
+}
+
+// turn waits until a request may be sent.
+func (op *operation) turn(ctx context.Context, p Priority) error {
+	if op.breaker.IsOpen() && op.breaker.RemainingDelay() > 0 {
+		return ErrCircuitOpen // before it takes a token
+	}
+	if err := op.limiter.wait(ctx, p); err != nil {
+		return &quotaError{err}
+	}
+	// While the one request that is let through half open is under way, others wait for its result instead of failing: else
+	// a Region's recovery would be seen by that one question only.
 	for {
 		settled := *op.settled.Load() // before the attempt, so that no change is missed
 		if op.breaker.TryAcquirePermit() {
@@ -203,14 +203,14 @@ func (op *operation) admit(ctx context.Context) error {
 		select {
 		case <-settled:
 		case <-ctx.Done():
-			return &quotaError{ctx.Err()}
+			return ErrCircuitOpen
 		}
 	}
 }
 
 // observe takes notice of the result of a request that was sent; e is nil for success.
 func (c *Client) observe(op *operation, name string, sentAt time.Time, e *Error) {
-	kind := Kind("")
+	var kind Kind
 	if e != nil {
 		kind = e.Kind
 		if kind == "" { // cancelled: it says nothing, but must not keep the only permit
@@ -223,13 +223,12 @@ func (c *Client) observe(op *operation, name string, sentAt time.Time, e *Error)
 	now := time.Now()
 	c.metrics.observe(c.region, name, kind, now.Sub(sentAt))
 	c.health.record(now, name, e)
-	switch kind {
-	case Unavailable:
-		op.breaker.RecordFailure()
-	case Throttled:
+	if kind == Throttled {
 		op.limiter.throttled(sentAt)
+	}
+	if kind == Unavailable {
+		op.breaker.RecordFailure()
+	} else {
 		op.breaker.RecordSuccess() // it answers
-	default:
-		op.breaker.RecordSuccess()
 	}
 }

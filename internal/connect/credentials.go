@@ -3,12 +3,14 @@ package connect
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/logging"
 )
 
 const (
@@ -27,19 +29,23 @@ func (e *credentialsError) Error() string { return "get credentials: " + e.err.E
 func (e *credentialsError) Unwrap() error { return e.err }
 
 // loadConfig makes the Region's own AWS configuration. The default chain builds STS from it, and so does the role: the
-// STS is the one of the Region, and the end of one Region takes no credentials of the other with it.
-func loadConfig(ctx context.Context, o Options) (aws.Config, error) {
-	base, finish := httpClients(o)
+// STS is the one of the Region, and the end of one Region takes no credentials of the other with it. Nothing is sent yet.
+func loadConfig(ctx context.Context, o Options) (aws.Config, *http.Client, error) {
 	cfg, err := config.LoadDefaultConfig(ctx,
 		config.WithRegion(o.Region),
-		config.WithHTTPClient(base),
+		config.WithHTTPClient(buildableClient(o)),
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
 		config.WithCredentialsCacheOptions(setExpiryWindow),
+		config.WithLogger(logging.Nop{}), // what matters comes back as an error
 	)
 	if err != nil {
-		return aws.Config{}, fmt.Errorf("load the AWS configuration for %s: %w", o.Region, err)
+		return aws.Config{}, nil, fmt.Errorf("load the AWS configuration for %s: %w", o.Region, err)
 	}
-	cfg.HTTPClient = finish(cfg.HTTPClient)
+	client, err := httpClient(o, cfg.HTTPClient)
+	if err != nil {
+		return aws.Config{}, nil, err
+	}
+	cfg.HTTPClient = client
 	chain := cfg.Credentials
 	if o.RoleARN != "" {
 		role := stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), o.RoleARN, func(a *stscreds.AssumeRoleOptions) {
@@ -48,7 +54,7 @@ func loadConfig(ctx context.Context, o Options) (aws.Config, error) {
 		chain = aws.NewCredentialsCache(role, setExpiryWindow)
 	}
 	cfg.Credentials = aws.NewCredentialsCache(&renewing{chain: chain, timeout: o.RequestTimeout / 2})
-	return cfg, nil
+	return cfg, client, nil
 }
 
 func setExpiryWindow(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = expiryWindow }

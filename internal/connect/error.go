@@ -119,7 +119,6 @@ func classify(err error) Kind {
 		invalid    invalidError
 		quota      *quotaError
 		credential *credentialsError
-		response   *smithyhttp.ResponseError
 		api        smithy.APIError
 		decoding   *smithy.DeserializationError
 	)
@@ -136,10 +135,7 @@ func classify(err error) Kind {
 		return classifyCredentials(credential.err)
 	}
 
-	status := 0
-	if errors.As(err, &response) && response.Response != nil && response.Response.Response != nil {
-		status = response.HTTPStatusCode()
-	}
+	status := statusOf(err)
 	code := ""
 	if errors.As(err, &api) {
 		code = api.ErrorCode()
@@ -171,6 +167,9 @@ func classify(err error) Kind {
 // classifyCredentials is classify for the credentials that a request needs: STS that does not answer is a part of the
 // Region that does not answer; everything else is ours to repair.
 func classifyCredentials(err error) Kind {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return Unavailable
+	}
 	var operation *smithy.OperationError
 	if errors.As(err, &operation) && operation.Service() == "STS" {
 		if kind := classify(operation.Err); kind == Unavailable || kind == Throttled {
@@ -178,6 +177,15 @@ func classifyCredentials(err error) Kind {
 		}
 	}
 	return Denied
+}
+
+// statusOf is the status of the answer that came with an error, or 0.
+func statusOf(err error) int {
+	var response *smithyhttp.ResponseError
+	if errors.As(err, &response) && response.Response != nil && response.Response.Response != nil {
+		return response.HTTPStatusCode()
+	}
+	return 0
 }
 
 // isNetwork says whether the connection failed or time ran out.
@@ -191,7 +199,6 @@ func isNetwork(err error) bool {
 func describe(err error) string {
 	var (
 		credential *credentialsError
-		response   *smithyhttp.ResponseError
 		api        smithy.APIError
 		decoding   *smithy.DeserializationError
 		timeout    *timeoutError
@@ -202,8 +209,8 @@ func describe(err error) string {
 		return "credentials: " + describeCredentials(credential.err)
 	}
 	var parts []string
-	if errors.As(err, &response) && response.Response != nil && response.Response.Response != nil {
-		parts = append(parts, fmt.Sprintf("HTTP %d", response.HTTPStatusCode()))
+	if status := statusOf(err); status != 0 {
+		parts = append(parts, fmt.Sprintf("HTTP %d", status))
 	}
 	switch {
 	case errors.As(err, &timeout):
@@ -234,6 +241,8 @@ func describeCredentials(err error) string {
 		path      *fs.PathError
 	)
 	switch {
+	case errors.As(err, &operation) && operation.Service() == "ec2imds": // the end of the default chain
+		return "none in the environment, the AWS configuration files, or of this machine: " + describe(operation.Err)
 	case errors.As(err, &operation):
 		return fmt.Sprintf("%s %s: %s", operation.Service(), operation.Operation(), describe(operation.Err))
 	case errors.As(err, &path):

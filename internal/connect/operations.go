@@ -64,8 +64,8 @@ type Share struct {
 	Percent int
 }
 
-// TrafficDistribution is how a traffic distribution group is distributed, each by Region. A distribution that the answer did not
-// hold is nil: unknown, not 0/0.
+// TrafficDistribution is how a traffic distribution group is distributed; each list is sorted by Region. One that the answer did
+// not hold is nil: unknown, not 0/0. An answer without any is Malformed.
 type TrafficDistribution struct {
 	ID, ARN                   string
 	Telephony, Agents, SignIn []Share
@@ -363,6 +363,9 @@ func tdgSummary(g types.TrafficDistributionGroup) (TDGSummary, error) {
 }
 
 func trafficDistribution(out *sdk.GetTrafficDistributionOutput) (TrafficDistribution, error) {
+	if out.TelephonyConfig == nil && out.AgentConfig == nil && out.SignInConfig == nil {
+		return TrafficDistribution{}, malformedError("no distribution in the answer")
+	}
 	d := TrafficDistribution{ID: aws.ToString(out.Id), ARN: aws.ToString(out.Arn)}
 	var err error
 	if out.TelephonyConfig != nil {

@@ -1,6 +1,7 @@
 package connect
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -13,19 +14,9 @@ import (
 // dialTimeout bounds the connection attempt: a Region whose network swallows packets is told from a slow one quickly.
 const dialTimeout = 2 * time.Second
 
-// httpClients returns the client to load the AWS configuration with, and what makes the one for the requests of it: loading
-// applies AWS_CA_BUNDLE, and can do so to the SDK's own type only.
-func httpClients(o Options) (base aws.HTTPClient, finish func(loaded aws.HTTPClient) aws.HTTPClient) {
-	client := &http.Client{
-		Timeout: o.RequestTimeout,
-		// Amazon Connect does not redirect; whoever does is not given the signed request.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	if o.Transport != nil {
-		client.Transport = plainBody{o.Transport}
-		return client, func(aws.HTTPClient) aws.HTTPClient { return client }
-	}
-	buildable := awshttp.NewBuildableClient().
+// buildableClient is what the AWS configuration is loaded with: AWS_CA_BUNDLE can only be applied to the SDK's own type.
+func buildableClient(o Options) *awshttp.BuildableClient {
+	return awshttp.NewBuildableClient().
 		WithTimeout(o.RequestTimeout).
 		WithDialerOptions(func(d *net.Dialer) { d.Timeout = dialTimeout }).
 		WithTransportOptions(func(t *http.Transport) {
@@ -35,12 +26,25 @@ func httpClients(o Options) (base aws.HTTPClient, finish func(loaded aws.HTTPCli
 			t.Protocols = new(http.Protocols)
 			t.Protocols.SetHTTP1(true)
 		})
-	return buildable, func(loaded aws.HTTPClient) aws.HTTPClient {
-		if b, ok := loaded.(*awshttp.BuildableClient); ok {
-			client.Transport = plainBody{b.GetTransport()}
+}
+
+// httpClient is what the Region's requests are made with; loaded is the client of the loaded AWS configuration.
+func httpClient(o Options, loaded aws.HTTPClient) (*http.Client, error) {
+	next := o.Transport
+	if next == nil {
+		b, ok := loaded.(*awshttp.BuildableClient)
+		if !ok {
+			return nil, fmt.Errorf("the AWS configuration brings an HTTP client of type %T", loaded)
 		}
-		return client
+		next = b.GetTransport()
 	}
+	return &http.Client{
+		Transport: plainBody{next},
+		// Requests end by their contexts; this ends the renewal of credentials, which goes on when its request has ended.
+		Timeout: o.RequestTimeout + time.Second,
+		// Amazon Connect does not redirect; whoever does is not given the signed request.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}, nil
 }
 
 // plainBody hides WriteTo of the SDK's request bodies. With it net/http copies a body in one call that goes on while the

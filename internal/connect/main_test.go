@@ -1,0 +1,97 @@
+package connect
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+// Credentials of the tests; no text that is shown or logged may hold them.
+const (
+	testAccessKey    = "AKIDCHANGEOVERTEST00"
+	testSecretKey    = "secret/of+the/tests"
+	testSessionToken = "session-token-of-the-tests"
+)
+
+const (
+	testInstance = "12345678-1234-1234-1234-123456789012"
+	testTDG      = "arn:aws:connect:us-east-1:111122223333:traffic-distribution-group/0aaaaaaa-0000-0000-0000-000000000001"
+)
+
+func TestMain(m *testing.M) {
+	// The tests depend on nobody's AWS configuration.
+	for name, value := range map[string]string{
+		"AWS_ACCESS_KEY_ID":           testAccessKey,
+		"AWS_SECRET_ACCESS_KEY":       testSecretKey,
+		"AWS_SESSION_TOKEN":           testSessionToken,
+		"AWS_CONFIG_FILE":             os.DevNull,
+		"AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
+		"AWS_EC2_METADATA_DISABLED":   "true",
+	} {
+		if err := os.Setenv(name, value); err != nil {
+			panic(err)
+		}
+	}
+	if err := os.Unsetenv("AWS_CA_BUNDLE"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// newClient makes a Client with generous limits; change is applied to its options.
+func newClient(t testing.TB, change func(*Options)) *Client {
+	t.Helper()
+	o := Options{Region: "us-west-2", RequestsPerSecond: 1000, Burst: 1000, RequestTimeout: 2 * time.Second, Log: slog.New(slog.DiscardHandler)}
+	if change != nil {
+		change(&o)
+	}
+	c, err := New(t.Context(), o)
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c
+}
+
+// serve starts a server on loopback and returns a Client of it.
+func serve(t testing.TB, handler http.HandlerFunc, change func(*Options)) *Client {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	return newClient(t, func(o *Options) {
+		o.Endpoint = server.URL
+		if change != nil {
+			change(o)
+		}
+	})
+}
+
+// roundTripper is a transport without a network.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// answer is what a handler would write, as a response.
+func answer(req *http.Request, handler http.HandlerFunc) *http.Response {
+	w := httptest.NewRecorder()
+	handler(w, req)
+	res := w.Result()
+	res.Request = req
+	return res
+}
+
+// write answers with a status, an error type in Amazon's header, and a body.
+func write(status int, errorType, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if errorType != "" {
+			w.Header().Set("X-Amzn-ErrorType", errorType)
+		}
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(body))
+	}
+}
