@@ -204,6 +204,8 @@ func (c Config) withDefaults() Config {
 // Duration is a time.Duration that is written "1.5s" in JSON.
 type Duration time.Duration
 
+func (d Duration) std() time.Duration { return time.Duration(d) }
+
 // MarshalText is for encoding/json.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
 
@@ -248,7 +250,7 @@ func (c Config) Validate() error {
 	bad(c.Regions[0] == c.Regions[1], "regions: expected two different ones, got %s twice", c.Regions[0])
 	bad(!accountPattern.MatchString(c.Account), "account %q: expected 12 digits", c.Account)
 	bad(!uuidPattern.MatchString(c.InstanceID), "instance id %q: expected a lower-case UUID", c.InstanceID)
-	bad(!aliasPattern.MatchString(c.Alias) || len(c.Alias) > 45, "alias %q: expected up to 45 letters, digits and dashes", c.Alias)
+	bad(!aliasPattern.MatchString(c.Alias) || len(c.Alias) > 30 || strings.HasPrefix(c.Alias, "d-"), "alias %q: expected up to 30 letters, digits and dashes, not beginning with d-", c.Alias)
 	bad(c.View != Regional && c.View != Global, "view %q: expected regional or global", c.View)
 	bad(c.Agents < 0 || c.Agents > 1_000_000, "agents %d: expected 0 to 1000000", c.Agents)
 	bad(c.RoutingProfiles > 10_000, "routing profiles %d: expected up to 10000", c.RoutingProfiles)
@@ -263,7 +265,7 @@ func (c Config) Validate() error {
 		if t.Default {
 			defaults++
 		}
-		bad(t.Name == "" || len(t.Name) > 128 || strings.TrimSpace(t.Name) != t.Name, "traffic distribution group name %q: expected 1 to 128 characters without blanks around", t.Name)
+		bad(!isText(t.Name, 128), "traffic distribution group name %q: expected 1 to 128 characters without blanks around", t.Name)
 		bad(t.ID != "" && !uuidPattern.MatchString(t.ID), "traffic distribution group id %q: expected a lower-case UUID", t.ID)
 		bad(seen[t.Name] || t.ID != "" && seen[t.ID], "traffic distribution group %q: name or id is used twice", t.Name)
 		seen[t.Name] = true

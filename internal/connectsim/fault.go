@@ -9,8 +9,7 @@ import (
 // Fault is a way in which an operation fails.
 type Fault string
 
-// The faults. All but the last three answer nothing that is valid; those three are answers that Amazon Connect may
-// give, or that only look like one.
+// The faults.
 const (
 	FaultHang           Fault = "hang"            // no answer until the client gives up
 	FaultReset          Fault = "reset"           // the connection is reset without an answer
@@ -25,7 +24,7 @@ const (
 	FaultNullList       Fault = "null-list"       // 200 with null for the list or the configs
 	FaultEmptyPages     Fault = "empty-pages"     // every second page of a list is empty but has a token, which is legal
 	FaultUnknownMembers Fault = "unknown-members" // members and states that nobody knows yet, which is legal
-	FaultNotFound       Fault = "not-found"       // ResourceNotFoundException
+	FaultNotFound       Fault = "not-found"       // ResourceNotFoundException (InvalidRequestException where the operation has none)
 )
 
 // Faults lists all faults.
@@ -229,14 +228,14 @@ type CallKey struct{ Region, Operation string }
 
 // Call is a request that the simulator got.
 type Call struct {
-	At        time.Time
-	Region    string
-	Operation string
-	Status    int    // 0: no answer
-	Error     string // error type of the answer
-	Path      string // escaped, as it came
-	Query     string
-	Body      string // of the request; the first 2,000 bytes
+	At        time.Time `json:"at"`
+	Region    string    `json:"region"`
+	Operation string    `json:"operation"`
+	Status    int       `json:"status"`          // 0: no answer
+	Error     string    `json:"error,omitempty"` // error type of the answer
+	Path      string    `json:"path"`            // escaped, as it came
+	Query     string    `json:"query,omitempty"`
+	Body      string    `json:"body,omitempty"` // of the request; the first 2,000 bytes
 }
 
 const keepCalls = 10_000

@@ -126,6 +126,7 @@ func (s *Sim) regionOf(r *http.Request) (int, *Error) {
 // request is a request as an operation sees it.
 type request struct {
 	region int
+	fault  Fault // under which it was answered
 	op     *operation
 	label  map[string]string
 	query  url.Values
@@ -145,6 +146,9 @@ func (s *Sim) respond(ctx context.Context, r *http.Request) reply {
 	s.record(call)
 	if rep.abort == answered {
 		rep.header.Set("x-amzn-RequestId", uuid.NewString())
+	}
+	if s.observe != nil && req != nil {
+		s.observe(req, rep)
 	}
 	return rep
 }
@@ -200,6 +204,7 @@ func (o *operation) match(method string, segments []string) (map[string]string, 
 // answer runs an operation under the conditions that are set.
 func (s *Sim) answer(ctx context.Context, req *request) reply {
 	down, fault, latency := s.conditions(req.region, req.op.name)
+	req.fault = fault
 	if down == DownRefuse {
 		return reply{abort: refused}
 	}
@@ -231,11 +236,13 @@ func (s *Sim) answer(ctx context.Context, req *request) reply {
 	case FaultTooMany:
 		return (&Error{Status: http.StatusTooManyRequests, Type: "TooManyRequestsException", Message: "Rate exceeded"}).reply()
 	case FaultThrottledBare:
-		r := jsonReply(http.StatusTooManyRequests, map[string]string{"message": "Too Many Requests"})
-		return r
+		return jsonReply(http.StatusTooManyRequests, map[string]string{"message": "Too Many Requests"})
 	case FaultDenied:
 		return denied(req.op.name).reply()
 	case FaultNotFound:
+		if req.op.no404 {
+			return invalidRequest("The specified resource was not found.").reply()
+		}
 		return notFound("The specified resource was not found.").reply()
 	}
 	s.lock()

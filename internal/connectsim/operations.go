@@ -3,12 +3,15 @@ package connectsim
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/fnv"
+	"regexp"
 	"slices"
 	"sort"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // operation is one operation of Amazon Connect.
@@ -17,6 +20,7 @@ type operation struct {
 	method   string
 	segments []string // of the path; {Name} is a label
 	lists    []string // members without which the answer says nothing, for the faults that take them away
+	no404    bool     // the model has no ResourceNotFoundException for it
 	run      func(s *Sim, r *request, emptyPages bool) (any, error)
 }
 
@@ -29,28 +33,29 @@ func OperationNames() []string {
 	return names
 }
 
-// operationTable is filled by init-free literals below; a function value that refers back to it would be a cycle.
+// operationTable names the operations; their code is joined in [Sim.operations], because it refers back to the names.
 var operationTable = []struct {
 	name, method, path string
 	lists              []string
+	no404              bool
 }{
-	{"ListTrafficDistributionGroups", "GET", "traffic-distribution-groups", []string{"TrafficDistributionGroupSummaryList"}},
-	{"DescribeTrafficDistributionGroup", "GET", "traffic-distribution-group/{Id}", []string{"TrafficDistributionGroup"}},
-	{"CreateTrafficDistributionGroup", "PUT", "traffic-distribution-group", []string{"Id", "Arn"}},
-	{"DeleteTrafficDistributionGroup", "DELETE", "traffic-distribution-group/{Id}", nil},
-	{"GetTrafficDistribution", "GET", "traffic-distribution/{Id}", []string{"TelephonyConfig", "AgentConfig", "SignInConfig"}},
-	{"UpdateTrafficDistribution", "PUT", "traffic-distribution/{Id}", nil},
-	{"ListTrafficDistributionGroupUsers", "GET", "traffic-distribution-group/{Id}/user", []string{"TrafficDistributionGroupUserSummaryList"}},
-	{"AssociateTrafficDistributionGroupUser", "PUT", "traffic-distribution-group/{Id}/user", nil},
-	{"DisassociateTrafficDistributionGroupUser", "DELETE", "traffic-distribution-group/{Id}/user", nil},
-	{"ListInstances", "GET", "instance", []string{"InstanceSummaryList"}},
-	{"DescribeInstance", "GET", "instance/{InstanceId}", []string{"Instance", "ReplicationConfiguration"}},
-	{"ListUsers", "GET", "users-summary/{InstanceId}", []string{"UserSummaryList"}},
-	{"DescribeUser", "GET", "users/{InstanceId}/{UserId}", []string{"User"}},
-	{"SearchUsers", "POST", "search-users", []string{"Users"}},
-	{"ListRoutingProfiles", "GET", "routing-profiles-summary/{InstanceId}", []string{"RoutingProfileSummaryList"}},
-	{"GetCurrentUserData", "POST", "metrics/userdata/{InstanceId}", []string{"UserDataList"}},
-	{"DescribeContact", "GET", "contacts/{InstanceId}/{ContactId}", []string{"Contact"}},
+	{"ListTrafficDistributionGroups", "GET", "traffic-distribution-groups", []string{"TrafficDistributionGroupSummaryList"}, true},
+	{"DescribeTrafficDistributionGroup", "GET", "traffic-distribution-group/{Id}", []string{"TrafficDistributionGroup"}, false},
+	{"CreateTrafficDistributionGroup", "PUT", "traffic-distribution-group", []string{"Id", "Arn"}, false},
+	{"DeleteTrafficDistributionGroup", "DELETE", "traffic-distribution-group/{Id}", nil, true},
+	{"GetTrafficDistribution", "GET", "traffic-distribution/{Id}", []string{"TelephonyConfig", "AgentConfig", "SignInConfig"}, false},
+	{"UpdateTrafficDistribution", "PUT", "traffic-distribution/{Id}", nil, false},
+	{"ListTrafficDistributionGroupUsers", "GET", "traffic-distribution-group/{Id}/user", []string{"TrafficDistributionGroupUserSummaryList"}, false},
+	{"AssociateTrafficDistributionGroupUser", "PUT", "traffic-distribution-group/{Id}/user", nil, false},
+	{"DisassociateTrafficDistributionGroupUser", "DELETE", "traffic-distribution-group/{Id}/user", nil, false},
+	{"ListInstances", "GET", "instance", []string{"InstanceSummaryList"}, true},
+	{"DescribeInstance", "GET", "instance/{InstanceId}", []string{"Instance", "ReplicationConfiguration"}, false},
+	{"ListUsers", "GET", "users-summary/{InstanceId}", []string{"UserSummaryList"}, false},
+	{"DescribeUser", "GET", "users/{InstanceId}/{UserId}", []string{"User"}, false},
+	{"SearchUsers", "POST", "search-users", []string{"Users"}, false},
+	{"ListRoutingProfiles", "GET", "routing-profiles-summary/{InstanceId}", []string{"RoutingProfileSummaryList"}, false},
+	{"GetCurrentUserData", "POST", "metrics/userdata/{InstanceId}", []string{"UserDataList"}, false},
+	{"DescribeContact", "GET", "contacts/{InstanceId}/{ContactId}", []string{"Contact"}, false},
 }
 
 // operations joins the table with the code.
@@ -76,7 +81,7 @@ func (s *Sim) operations() []operation {
 	}
 	ops := make([]operation, 0, len(operationTable))
 	for _, o := range operationTable {
-		ops = append(ops, operation{name: o.name, method: o.method, segments: strings.Split(o.path, "/"), lists: o.lists, run: run[o.name]})
+		ops = append(ops, operation{name: o.name, method: o.method, segments: strings.Split(o.path, "/"), lists: o.lists, no404: o.no404, run: run[o.name]})
 	}
 	return ops
 }
@@ -209,7 +214,8 @@ func listTDGs(s *Sim, r *request, emptyPages bool) (any, error) {
 		return nil, err
 	}
 	// Without an instance the groups of all of the account's instances in the Region are listed: there is one.
-	if id := r.query.Get("instanceId"); id != "" {
+	if r.query.Has("instanceId") {
+		id := r.query.Get("instanceId")
 		if err := s.instanceOrARN(r.region, id); err != nil {
 			return nil, invalidRequest("Instance " + strconv.Quote(id) + " not found.") // the operation has no 404
 		}
@@ -409,6 +415,8 @@ func updateDistribution(s *Sim, r *request, _ bool) (any, error) {
 	if d.Telephony != nil || d.Agents != nil || d.SignIn != nil {
 		s.update(t, r.region, d)
 	}
+	// The administrator guide asks for a telephony distribution in every call; the API reference leaves each
+	// distribution optional, and so does the simulator.
 	return none{}, nil
 }
 
@@ -506,21 +514,34 @@ func disassociateUser(s *Sim, r *request, _ bool) (any, error) {
 	return none{}, nil
 }
 
+// isText checks a name or description.
+func isText(s string, limit int) bool {
+	return s != "" && utf8.RuneCountInString(s) <= limit && strings.TrimSpace(s) == s
+}
+
+var tagKeyPattern = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]{1,128}$`)
+
 func createTDG(s *Sim, r *request, _ bool) (any, error) {
 	var in struct {
-		Name, Description string
-		InstanceID        string `json:"InstanceId"`
-		ClientToken       string
-		Tags              map[string]string
+		Name        string
+		Description *string
+		InstanceID  string `json:"InstanceId"`
+		ClientToken string
+		Tags        map[string]string
 	}
 	if err := r.decode(&in); err != nil {
 		return nil, err
 	}
-	if in.Name == "" || len(in.Name) > 128 || strings.TrimSpace(in.Name) != in.Name {
-		return nil, invalidRequest("Name: expected 1 to 128 characters without blanks around.")
+	if !isText(in.Name, 128) || in.Description != nil && !isText(*in.Description, 250) {
+		return nil, invalidRequest("Name and Description: expected 1 to 128 and 1 to 250 characters without blanks around.")
 	}
-	if len(in.Description) > 250 {
-		return nil, invalidRequest("Description: expected up to 250 characters.")
+	if len(in.ClientToken) > 500 || in.Tags != nil && len(in.Tags) < 1 || len(in.Tags) > 50 {
+		return nil, invalidRequest("ClientToken and Tags: expected up to 500 characters and 1 to 50 tags.")
+	}
+	for k, v := range in.Tags {
+		if !tagKeyPattern.MatchString(k) || strings.HasPrefix(k, "aws:") || utf8.RuneCountInString(v) > 256 {
+			return nil, invalidRequest(fmt.Sprintf("Tags: %q is not a key, or its value is longer than 256 characters.", k))
+		}
 	}
 	if err := s.instanceOrARN(r.region, in.InstanceID); err != nil {
 		return nil, err
@@ -552,7 +573,10 @@ func createTDG(s *Sim, r *request, _ bool) (any, error) {
 		return nil, &Error{Status: 402, Type: "ServiceQuotaExceededException", Message: "The instance has as many traffic distribution groups as its quota allows."}
 	}
 	t := s.newTDG(TDGConfig{ID: s.randomUUID(), Name: in.Name, Percent: 100})
-	t.description, t.tags = in.Description, in.Tags
+	if in.Description != nil {
+		t.description = *in.Description
+	}
+	t.tags = in.Tags
 	t.views = [2]tdgView{}
 	t.seq = s.tdgs[len(s.tdgs)-1].seq + 1
 	s.tdgs = append(s.tdgs, t)
@@ -722,7 +746,7 @@ func (s *Sim) userOut(a *agent, region int) userOut {
 		ID: a.ids[region], Arn: s.resourceARN(region, "agent", a.ids[region]), Username: a.username,
 		IdentityInfo: identity{a.first, a.last}, PhoneConfig: phoneConfig{PhoneType: "SOFT_PHONE"},
 		SecurityProfileIDs: []string{s.uuidOf("security-profile", "agent")}, RoutingProfileID: a.profile.id,
-		HierarchyGroupID: s.hierarchyGroupID(a.group),
+		HierarchyGroupID: s.groupNames[a.group],
 	}
 }
 
@@ -742,38 +766,110 @@ func describeUser(s *Sim, r *request, _ bool) (any, error) {
 	return struct{ User described }{described{s.userOut(a, r.region), epoch(s.created()), s.cfg.Regions[0]}}, nil
 }
 
-// userCriteria is the part of UserSearchCriteria that the simulator knows.
+// userCriteria is UserSearchCriteria.
 type userCriteria struct {
 	OrConditions, AndConditions []userCriteria
-	StringCondition             *struct{ FieldName, Value, ComparisonType string }
-	ListCondition               *struct{}
-	HierarchyGroupCondition     *struct{ Value string }
+	StringCondition             *stringCondition
+	ListCondition               *struct {
+		TargetListType string
+		Conditions     []struct {
+			StringCondition *stringCondition
+			NumberCondition *struct {
+				FieldName          string
+				MinValue, MaxValue *int32
+				ComparisonType     string
+			}
+		}
+	}
+	HierarchyGroupCondition *hierarchyCondition
 }
 
-func (s *Sim) meets(a *agent, region int, c userCriteria) (bool, error) {
-	for _, and := range c.AndConditions {
-		if ok, err := s.meets(a, region, and); !ok || err != nil {
+type stringCondition struct{ FieldName, Value, ComparisonType string }
+
+type hierarchyCondition struct{ Value, HierarchyGroupMatchType string }
+
+type tagCondition struct{ TagKey, TagValue string }
+
+type attributeAnd struct {
+	TagConditions           []tagCondition
+	HierarchyGroupCondition *hierarchyCondition
+}
+
+// userFilter is UserSearchFilter.
+type userFilter struct {
+	TagFilter *struct {
+		OrConditions  [][]tagCondition
+		AndConditions []tagCondition
+		TagCondition  *tagCondition
+	}
+	UserAttributeFilter *struct {
+		OrConditions            []attributeAnd
+		AndCondition            *attributeAnd
+		TagCondition            *tagCondition
+		HierarchyGroupCondition *hierarchyCondition
+	}
+}
+
+// oneOf checks an enum; a member that is not given is empty.
+func oneOf(name, value string, values ...string) error {
+	if value != "" && !slices.Contains(values, value) {
+		return invalidParameter(fmt.Sprintf("%s %q: expected one of %v.", name, value, values))
+	}
+	return nil
+}
+
+func (c *stringCondition) validate() error {
+	if c == nil {
+		return nil
+	}
+	return oneOf("ComparisonType", c.ComparisonType, "STARTS_WITH", "CONTAINS", "EXACT")
+}
+
+func (c *hierarchyCondition) validate() error {
+	if c == nil {
+		return nil
+	}
+	return oneOf("HierarchyGroupMatchType", c.HierarchyGroupMatchType, "EXACT", "WITH_CHILD_GROUPS")
+}
+
+func (c *userCriteria) validate() error {
+	errs := []error{c.StringCondition.validate(), c.HierarchyGroupCondition.validate()}
+	for i := range c.OrConditions {
+		errs = append(errs, c.OrConditions[i].validate())
+	}
+	for i := range c.AndConditions {
+		errs = append(errs, c.AndConditions[i].validate())
+	}
+	if l := c.ListCondition; l != nil {
+		errs = append(errs, oneOf("TargetListType", l.TargetListType, "PROFICIENCIES"))
+		for _, lc := range l.Conditions {
+			errs = append(errs, lc.StringCondition.validate())
+			if n := lc.NumberCondition; n != nil {
+				errs = append(errs, oneOf("ComparisonType", n.ComparisonType,
+					"GREATER_OR_EQUAL", "GREATER", "LESSER_OR_EQUAL", "LESSER", "EQUAL", "NOT_EQUAL", "RANGE"))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// meets says whether a user meets the criteria. Nobody has proficiencies.
+func (s *Sim) meets(a *agent, region int, c *userCriteria) (bool, error) {
+	for i := range c.AndConditions {
+		if ok, err := s.meets(a, region, &c.AndConditions[i]); !ok || err != nil {
 			return ok, err
 		}
 	}
-	if len(c.OrConditions) > 0 {
-		any := false
-		for _, or := range c.OrConditions {
-			ok, err := s.meets(a, region, or)
-			if err != nil {
-				return false, err
-			}
-			any = any || ok
+	any := len(c.OrConditions) == 0
+	for i := range c.OrConditions {
+		ok, err := s.meets(a, region, &c.OrConditions[i])
+		if err != nil {
+			return false, err
 		}
-		if !any {
-			return false, nil
-		}
+		any = any || ok
 	}
-	if h := c.HierarchyGroupCondition; h != nil && bareID(s.resourceARN(region, "agent-group", ""), h.Value) != s.hierarchyGroupID(a.group) {
+	if !any || c.ListCondition != nil || !s.inHierarchy(a, region, c.HierarchyGroupCondition) {
 		return false, nil
-	}
-	if c.ListCondition != nil {
-		return false, nil // nobody has proficiencies
 	}
 	if c.StringCondition == nil {
 		return true, nil
@@ -790,22 +886,58 @@ func (s *Sim) meets(a *agent, region int, c userCriteria) (bool, error) {
 		return strings.HasPrefix(field, value), nil
 	case "CONTAINS":
 		return strings.Contains(field, value), nil
-	case "EXACT":
-		return field == value, nil
 	}
-	return false, invalidParameter(fmt.Sprintf("ComparisonType %q is not known.", c.StringCondition.ComparisonType))
+	return field == value, nil
+}
+
+func (s *Sim) inHierarchy(a *agent, region int, c *hierarchyCondition) bool {
+	return c == nil || bareID(s.resourceARN(region, "agent-group", ""), c.Value) == s.groupNames[a.group]
+}
+
+// passes says whether a user passes the filter. Nobody has tags.
+func (s *Sim) passes(a *agent, region int, f *userFilter) bool {
+	if t := f.TagFilter; t != nil && (t.TagCondition != nil || len(t.AndConditions) > 0 || len(t.OrConditions) > 0) {
+		return false
+	}
+	u := f.UserAttributeFilter
+	if u == nil {
+		return true
+	}
+	and := func(c attributeAnd) bool {
+		return len(c.TagConditions) == 0 && s.inHierarchy(a, region, c.HierarchyGroupCondition)
+	}
+	return u.TagCondition == nil && s.inHierarchy(a, region, u.HierarchyGroupCondition) &&
+		(u.AndCondition == nil || and(*u.AndCondition)) && (len(u.OrConditions) == 0 || slices.ContainsFunc(u.OrConditions, and))
+}
+
+func (f *userFilter) validate() error {
+	u := f.UserAttributeFilter
+	if u == nil {
+		return nil
+	}
+	errs := []error{u.HierarchyGroupCondition.validate()}
+	if u.AndCondition != nil {
+		errs = append(errs, u.AndCondition.HierarchyGroupCondition.validate())
+	}
+	for _, c := range u.OrConditions {
+		errs = append(errs, c.HierarchyGroupCondition.validate())
+	}
+	return errors.Join(errs...)
 }
 
 func searchUsers(s *Sim, r *request, emptyPages bool) (any, error) {
 	var in struct {
 		InstanceID     string `json:"InstanceId"`
-		NextToken      string
+		NextToken      *string
 		MaxResults     *int
-		SearchFilter   json.RawMessage
-		SearchCriteria json.RawMessage
+		SearchFilter   userFilter
+		SearchCriteria userCriteria
 	}
 	if err := r.decode(&in); err != nil {
 		return nil, err
+	}
+	if in.InstanceID == "" {
+		return nil, invalidRequest("InstanceId is required.")
 	}
 	if err := s.instance(in.InstanceID); err != nil {
 		return nil, err
@@ -814,24 +946,30 @@ func searchUsers(s *Sim, r *request, emptyPages bool) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var criteria userCriteria
-	if len(in.SearchCriteria) > 0 {
-		if err := json.Unmarshal(in.SearchCriteria, &criteria); err != nil {
-			return nil, &Error{Status: 400, Type: "SerializationException", Message: err.Error()}
+	if err := errors.Join(in.SearchFilter.validate(), in.SearchCriteria.validate()); err != nil {
+		return nil, err
+	}
+	text := ""
+	if in.NextToken != nil {
+		if text = *in.NextToken; text == "" || len(text) > 2500 {
+			return nil, invalidParameter("NextToken: expected 1 to 2500 characters.")
 		}
 	}
-	tok, err := readToken(in.NextToken, question(r.op.name, string(in.SearchFilter), string(in.SearchCriteria)), invalidParameter)
+	asked, err := json.Marshal([]any{in.SearchFilter, in.SearchCriteria})
 	if err != nil {
 		return nil, err
 	}
-	tagged := strings.Contains(string(in.SearchFilter), "Condition") // nobody has tags
+	tok, err := readToken(text, question(r.op.name, string(asked)), invalidParameter)
+	if err != nil {
+		return nil, err
+	}
 	found := make([]*agent, 0, len(s.agents))
 	for _, a := range s.agents {
-		ok, err := s.meets(a, r.region, criteria)
+		ok, err := s.meets(a, r.region, &in.SearchCriteria)
 		if err != nil {
 			return nil, err
 		}
-		if ok && !tagged {
+		if ok && s.passes(a, r.region, &in.SearchFilter) {
 			found = append(found, a)
 		}
 	}
@@ -894,7 +1032,7 @@ func describeContact(s *Sim, r *request, _ bool) (any, error) {
 	}
 	id := r.label["ContactId"]
 	c := s.contacts[id]
-	if c == nil || s.cfg.View == Regional && c.region != r.region {
+	if c == nil || !s.sees(r.region, c) {
 		return nil, notFound(fmt.Sprintf("Contact %q not found.", id))
 	}
 	type queueInfo struct {
@@ -968,7 +1106,8 @@ type userDataOut struct {
 	Contacts                []contactOut
 }
 
-// sees says whether GetCurrentUserData of a Region shows a contact.
+// sees says whether a Region shows a contact: its own, or with a global view those of every Region whose contacts
+// can be had. The administrator guide says that contact details may be unavailable while their Region is impaired.
 func (s *Sim) sees(region int, c *contact) bool {
 	if s.cfg.View == Regional {
 		return c.region == region
@@ -1159,11 +1298,11 @@ func (s *Sim) userData(region int, a *agent) userDataOut {
 		AvailableSlotsByChannel: map[string]int{},
 		Contacts:                []contactOut{},
 	}
-	g := s.hierarchyGroupID(a.group)
+	g := s.groupNames[a.group]
 	u.HierarchyPath.LevelOne = reference{g, s.resourceARN(region, "agent-group", g)}
 	u.Status.StatusName = status
 	u.Status.StatusStartTimestamp = epoch(s.time(a.statusSince))
-	u.Status.StatusArn = s.resourceARN(region, "agent-state", s.uuidOf("agent-state", status))
+	u.Status.StatusArn = s.resourceARN(region, "agent-state", s.statusID(status))
 	for _, c := range a.contacts {
 		if !s.sees(region, c) {
 			continue

@@ -48,8 +48,11 @@ type Sim struct {
 	calls   callLog
 	wake    chan struct{} // tells Run of an earlier event
 
-	ops     []operation
-	control http.Handler
+	ops        []operation
+	control    http.Handler
+	groupNames [hierarchyGroups]string // ids of the hierarchy groups
+	statusIDs  map[string]string
+	observe    func(*request, reply) // tests see every answer here
 }
 
 // profile is a routing profile with a queue of its own.
@@ -123,6 +126,7 @@ func New(c Config) *Sim {
 		buckets:    make(map[bucketKey]*bucket),
 		calls:      callLog{counts: make(map[CallKey]int)},
 		wake:       make(chan struct{}, 1),
+		statusIDs:  make(map[string]string),
 	}
 	for i := range s.byID {
 		s.byID[i] = make(map[string]*agent, c.Agents)
@@ -139,7 +143,8 @@ func New(c Config) *Sim {
 		s.queueIDs[p.queueID] = p
 	}
 	for i := range hierarchyGroups {
-		s.groupIDs[s.hierarchyGroupID(i)] = i
+		s.groupNames[i] = s.uuidOf("agent-group", strconv.Itoa(i))
+		s.groupIDs[s.groupNames[i]] = i
 	}
 	weights := 0.0
 	for _, t := range c.TDGs {
@@ -171,9 +176,6 @@ func New(c Config) *Sim {
 // Handler speaks Amazon Connect's wire protocol for both Regions, told apart by the scope of the request's signature
 // (which is not verified), and the simulator's own control API under /_control/.
 func (s *Sim) Handler() http.Handler { return http.HandlerFunc(s.serveHTTP) }
-
-// Now is the simulator's present.
-func (s *Sim) Now() time.Time { return time.Now() }
 
 // Regions are the source Region and its replica.
 func (s *Sim) Regions() [2]string { return s.cfg.Regions }
@@ -215,7 +217,15 @@ func (s *Sim) randomUUID() string {
 	return u.String()
 }
 
-func (s *Sim) hierarchyGroupID(i int) string { return s.uuidOf("agent-group", strconv.Itoa(i)) }
+// statusID is the id of an agent status.
+func (s *Sim) statusID(name string) string {
+	id := s.statusIDs[name]
+	if id == "" {
+		id = s.uuidOf("agent-state", name)
+		s.statusIDs[name] = id
+	}
+	return id
+}
 
 // instanceARN of the instance in a Region.
 func (s *Sim) instanceARN(region int) string {

@@ -1,4 +1,4 @@
-package connectsim_test
+package connectsim
 
 import (
 	"context"
@@ -14,19 +14,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/connect/types"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
-
-	"changeover/internal/connectsim"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const (
-	east = "us-east-1"
-	west = "us-west-2"
-)
+const ()
 
 // inProcess is a client of a Region without sockets.
-func inProcess(sim *connectsim.Sim, region string) *connect.Client {
+func inProcess(sim *Sim, region string) *connect.Client {
 	return client(region, "http://connect.test", sim.Transport())
 }
 
@@ -38,7 +33,7 @@ func client(region, endpoint string, rt http.RoundTripper) *connect.Client {
 }
 
 // overTCP serves the simulator and gives a client of a Region.
-func overTCP(t testing.TB, sim *connectsim.Sim, region string) *connect.Client {
+func overTCP(t testing.TB, sim *Sim, region string) *connect.Client {
 	srv := httptest.NewServer(sim.Handler())
 	tr := &http.Transport{}
 	t.Cleanup(func() { tr.CloseIdleConnections(); srv.CloseClientConnections(); srv.Close() })
@@ -47,7 +42,7 @@ func overTCP(t testing.TB, sim *connectsim.Sim, region string) *connect.Client {
 
 func TestGoSDKOverTCP(t *testing.T) {
 	ctx := context.Background()
-	sim := connectsim.New(connectsim.Config{Agents: 25, Floor: connectsim.Busy()})
+	sim := newChecked(t, Config{Agents: 25, Floor: Busy()})
 	c := overTCP(t, sim, west)
 	groups, err := c.ListTrafficDistributionGroups(ctx, &connect.ListTrafficDistributionGroupsInput{InstanceId: aws.String(sim.InstanceID())})
 	require.NoError(t, err)
@@ -76,17 +71,17 @@ func TestGoSDKOverTCP(t *testing.T) {
 func TestShiftMovesAgentsWhenTheirContactsAreCleared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		sim := connectsim.New(connectsim.Config{Agents: 3, Lag: 3 * time.Second, UpdateWindow: time.Second, MoveDelay: time.Second})
+		sim := newChecked(t, Config{Agents: 3, Lag: 3 * time.Second, UpdateWindow: time.Second, MoveDelay: time.Second})
 		agents := sim.Agents()
 		talking, busy := agents[0].ID, agents[1].ID
-		call, err := sim.StartContact(talking, connectsim.ChannelVoice)
+		call, err := sim.StartContact(talking, ChannelVoice)
 		require.NoError(t, err)
-		_, err = sim.StartContact(busy, connectsim.ChannelTask)
+		_, err = sim.StartContact(busy, ChannelTask)
 		require.NoError(t, err)
 
 		require.NoError(t, sim.Shift("default", west, 100))
 		e, w := inProcess(sim, east), inProcess(sim, west)
-		arn := aws.String("arn:aws:connect:us-east-1:111122223333:traffic-distribution-group/" + connectsim.DefaultTDGID)
+		arn := aws.String("arn:aws:connect:us-east-1:111122223333:traffic-distribution-group/" + DefaultTDGID)
 		_, err = w.GetTrafficDistribution(ctx, &connect.GetTrafficDistributionInput{Id: arn})
 		var inv *types.InvalidRequestException
 		require.ErrorAs(t, err, &inv, "in the window of the update")

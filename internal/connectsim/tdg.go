@@ -8,22 +8,22 @@ import (
 
 // Share is one Region's part of a distribution.
 type Share struct {
-	Region  string
-	Percent int
+	Region  string `json:"region"`
+	Percent int    `json:"percent"`
 }
 
 // SignIn says whether agents sign in through a Region.
 type SignIn struct {
-	Region  string
-	Enabled bool
+	Region  string `json:"region"`
+	Enabled bool   `json:"enabled"`
 }
 
 // Distributions are those of a traffic distribution group. A nil one is not given: unchanged in an update,
 // absent from an answer.
 type Distributions struct {
-	Telephony []Share
-	Agents    []Share
-	SignIn    []SignIn
+	Telephony []Share  `json:"telephony"`
+	Agents    []Share  `json:"agents"`
+	SignIn    []SignIn `json:"signIn"`
 }
 
 func (d Distributions) clone() Distributions {
