@@ -1,0 +1,2 @@
+package stream
+func benchClient() bool { return false }

@@ -1,0 +1,182 @@
+package stream
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/r3labs/sse/v2"
+
+	"changeover/internal/failover"
+	"changeover/internal/store"
+)
+
+// The frames that belong to a connection and are not in the log.
+const (
+	eventReset    = "reset"
+	eventDraining = "draining"
+)
+
+// Why a stream starts anew: the reasons of `reset`.
+const (
+	resetMalformed = "malformed" // no cursor of ours
+	resetOtherLog  = "other_log" // of another stack, or of a database before it was restored
+	resetUnknown   = "unknown"   // names an event that this log does not hold
+	resetPruned    = "pruned"    // events after it are older than the retention
+	resetLost      = "lost"      // the log lost its last events; the stream may have told some of them
+)
+
+var (
+	heartbeat = &sse.Event{Comment: []byte("heartbeat")}
+	// endOfStream makes the library's handler return: it takes an event without data and comment as the end.
+	endOfStream = &sse.Event{}
+)
+
+// frame is an event of the log, ready to be sent. One frame is shared by every connection that gets it: the
+// library only reads it as long as nothing is replayed by itself or encoded in base64.
+type frame struct {
+	position  store.Position
+	agentID   string
+	committed time.Time // zero: not from the live log, nothing to measure
+	event     *sse.Event
+}
+
+// newFrame makes the frame of a row of the log. It is the last guard against forged frames: whatever the row holds,
+// what comes out is one id, one event name and one line of data.
+func newFrame(logID string, row *store.LogEvent) (*frame, error) {
+	name, err := eventName(string(row.Type))
+	if err != nil {
+		return nil, err
+	}
+	data, err := oneLine(row.Data)
+	if err != nil {
+		return nil, fmt.Errorf("data of event %d of agent %q: %w", row.Seq, row.AgentID, err)
+	}
+	position := store.Position{Epoch: row.Epoch, Seq: row.Seq}
+	return &frame{
+		position:  position,
+		agentID:   row.AgentID,
+		committed: row.CommittedAt,
+		event:     newEvent(Cursor{LogID: logID, Epoch: row.Epoch, Seq: row.Seq}, name, data),
+	}, nil
+}
+
+// framesOf makes the frames of rows. A row that cannot be sent would break the stream of whoever reads it; its frame has
+// no event, and position and view go on.
+func framesOf(logID string, rows []store.LogEvent, log *slog.Logger) []*frame {
+	frames := make([]*frame, len(rows))
+	for i := range rows {
+		f, err := newFrame(logID, &rows[i])
+		if err != nil {
+			log.Error("event of the log cannot be sent", "seq", rows[i].Seq, "error", err)
+			f = &frame{position: store.Position{Epoch: rows[i].Epoch, Seq: rows[i].Seq}, agentID: rows[i].AgentID}
+		}
+		frames[i] = f
+	}
+	return frames
+}
+
+func newEvent(id Cursor, name, data []byte) *sse.Event {
+	return &sse.Event{ID: id.append(make([]byte, 0, maxCursor)), Event: name, Data: data}
+}
+
+// names are the bytes of the event names, so that frames share them.
+var names = func() map[string][]byte {
+	m := make(map[string][]byte)
+	for _, t := range []failover.EventType{
+		failover.EventSnapshot, failover.EventFailoverDetected, failover.EventFailoverPending,
+		failover.EventPendingUpdated, failover.EventFailoverCompleted, failover.EventFailoverCancelled,
+		failover.EventFailoverStalled, failover.EventConfigureError, failover.EventConfigureErrorCleared,
+		eventReset, eventDraining,
+	} {
+		m[string(t)] = []byte(t)
+	}
+	return m
+}()
+
+// eventName admits letters alone. Names of a newer version pass: in a rolling upgrade its leader may write them already.
+func eventName(name string) ([]byte, error) {
+	if known, ok := names[name]; ok {
+		return known, nil
+	}
+	if name == "" || len(name) > 64 {
+		return nil, fmt.Errorf("event name %q: 1 to 64 letters expected", name)
+	}
+	for _, c := range []byte(name) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {
+			return nil, fmt.Errorf("event name %q: letters expected", name)
+		}
+	}
+	return []byte(name), nil
+}
+
+// oneLine returns a JSON object without line breaks. Both CR and LF end a line of a stream; inside a JSON string
+// neither can stand, so what is dropped is white space.
+func oneLine(data []byte) ([]byte, error) {
+	if !json.Valid(data) {
+		return nil, fmt.Errorf("no JSON: %.80q", data)
+	}
+	if bytes.ContainsAny(data, "\r\n") || data[0] != '{' {
+		var b bytes.Buffer
+		if err := json.Compact(&b, data); err != nil {
+			return nil, err
+		}
+		data = b.Bytes()
+	}
+	if len(data) == 0 || data[0] != '{' {
+		return nil, fmt.Errorf("no JSON object: %.80q", data)
+	}
+	return data, nil
+}
+
+// snapshotEvent tells all that is known of an agent; id says where its log continues.
+func snapshotEvent(id Cursor, view *store.AgentView, ccpURL string, now time.Time) *sse.Event {
+	e := failover.Event{
+		Type:         failover.EventSnapshot,
+		AgentID:      view.AgentID,
+		FailoverID:   view.FailoverID,
+		Time:         now,
+		ActiveRegion: view.ActiveRegion,
+		ActiveCCPURL: ccpURL,
+		State:        view.State,
+		NextRegion:   view.NextActiveRegion,
+		ContactIDs:   view.ContactIDs,
+		Errors:       view.Errors,
+	}
+	return newEvent(id, names[string(failover.EventSnapshot)], e.AppendData(make([]byte, 0, 256)))
+}
+
+// resetEvent says that what came before this frame does not count any more. A snapshot follows.
+func resetEvent(logID string, at store.Position, agentID, reason string, now time.Time) *sse.Event {
+	return newEvent(nowhere(logID, at), names[eventReset], noticeData(agentID, reason, now))
+}
+
+// drainingEvent announces the end of the connection. Its id is that of what was told last, so that nothing is lost or
+// repeated; retry is when to come back, 0 leaves that to what the connection was told first.
+func drainingEvent(id Cursor, agentID, reason string, retry time.Duration, now time.Time) *sse.Event {
+	e := newEvent(id, names[eventDraining], noticeData(agentID, reason, now))
+	if retry > 0 {
+		e.Retry = strconv.AppendInt(nil, retry.Milliseconds(), 10)
+	}
+	return e
+}
+
+// noticeData is the data of reset and draining. On the stream of all agents there is no agent to name: null.
+func noticeData(agentID, reason string, now time.Time) []byte {
+	notice := struct {
+		AgentID *string `json:"agentId"`
+		Time    string  `json:"time"`
+		Reason  string  `json:"reason"`
+	}{Time: failover.FormatTime(now), Reason: reason}
+	if agentID != "" {
+		notice.AgentID = &agentID
+	}
+	data, err := json.Marshal(notice)
+	if err != nil { // strings marshal
+		panic(err)
+	}
+	return data
+}

@@ -1,0 +1,273 @@
+package stream
+
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+	"sort"
+	"strings"
+
+	"changeover/internal/failover"
+	"changeover/internal/store"
+)
+
+// ringSize is how many recent events of one failover group stay in memory, so that ten thousand desktops that come
+// back at once are served without the database: a shift of ten thousand agents writes about 35,000 events. At some 500 bytes
+// each, a full ring holds 32 MB.
+const ringSize = 1 << 16
+
+// memory is what a replica knows of the log: where it is, which epochs it had, the recent events, and for every agent
+// the view that results from all events up to head. It is pure data; the Hub's mutex guards it.
+type memory struct {
+	logID  string
+	terms  []store.Term   // ascending by FirstSeq
+	oldest int64          // the first event that the database still holds, as last read
+	floor  int64          // events up to here came before this memory was loaded and are in no ring
+	head   store.Position // everything up to here is applied
+	agents map[string]*agentMemory
+	rings  map[string]*ring // by failover group, so that a busy group does not push out the events of a quiet one
+	size   int              // of each ring
+}
+
+type agentMemory struct {
+	view *store.AgentView // never changed, only replaced; nil: nothing is known
+	last int64            // seq of the agent's last event, or the floor
+	ring *ring            // holds it, at ordinal; nil: the agent had no event since the floor
+	at   uint64
+}
+
+// ring holds a failover group's most recent events, ascending by seq (which has gaps here: other groups' events).
+type ring struct {
+	slots   []slot // a slot's place is its ordinal modulo size
+	size    int
+	next    uint64 // ordinal of the next event
+	evicted int64  // seq of the last event that was pushed out, or the floor
+}
+
+type slot struct {
+	frame   *frame
+	prevSeq int64  // the same agent's event before this one, or the floor: the agent had none in between
+	prev    uint64 // its ordinal; none if it was pushed out or is in another ring
+}
+
+const none = ^uint64(0)
+
+func newMemory(state store.LogState, views []store.AgentView, at store.Position, size int) *memory {
+	m := &memory{
+		logID: state.LogID, oldest: state.OldestSeq, floor: at.Seq, head: at, size: size,
+		agents: make(map[string]*agentMemory, len(views)), rings: make(map[string]*ring),
+	}
+	for _, t := range state.Terms {
+		if t.FirstSeq <= at.Seq {
+			m.terms = append(m.terms, t)
+		}
+	}
+	for i := range views {
+		m.agents[views[i].AgentID] = &agentMemory{view: &views[i], last: at.Seq}
+	}
+	return m
+}
+
+// epochOf says in which epoch an event was written: that of the last term that began at or before it.
+// Position 0, before the first event, has epoch 0. False: so far back that it is not known.
+func epochOf(terms []store.Term, seq int64) (int64, bool) {
+	if seq == 0 {
+		return 0, true
+	}
+	i := sort.Search(len(terms), func(i int) bool { return terms[i].FirstSeq > seq })
+	if i == 0 {
+		return 0, false
+	}
+	return terms[i-1].Epoch, true
+}
+
+// verdict is what a replica can say of a cursor.
+type verdict struct {
+	reset string // a reason to start anew; empty: the cursor is good
+	ahead bool   // not read up to yet, if it exists at all
+}
+
+func (m *memory) check(c Cursor) verdict {
+	switch {
+	case c.LogID != m.logID:
+		return verdict{reset: resetOtherLog}
+	case c.Seq > m.head.Seq, c.Epoch > m.head.Epoch:
+		return verdict{ahead: true}
+	}
+	epoch, known := epochOf(m.terms, c.Seq)
+	switch {
+	case !known && c.Seq+1 < m.oldest:
+		return verdict{reset: resetPruned}
+	case !known, epoch != c.Epoch:
+		return verdict{reset: resetUnknown}
+	}
+	return verdict{}
+}
+
+// pruned says that events after seq are gone from the database.
+func (m *memory) pruned(seq int64) bool { return seq+1 < m.oldest }
+
+// add applies the next event. Its seq is head's plus one.
+func (m *memory) add(row *store.LogEvent, f *frame) {
+	if epoch, ok := epochOf(m.terms, row.Seq); !ok || epoch != row.Epoch {
+		m.terms = append(m.terms, store.Term{Epoch: row.Epoch, FirstSeq: row.Seq})
+	}
+	m.head = f.position
+
+	a := m.agents[row.AgentID]
+	if a == nil {
+		a = &agentMemory{last: m.floor}
+		m.agents[row.AgentID] = a
+	}
+	a.view = nextView(a.view, row)
+
+	r := m.rings[row.Group]
+	if r == nil {
+		r = &ring{size: m.size, evicted: m.floor}
+		m.rings[row.Group] = r
+	}
+	s := slot{frame: f, prevSeq: a.last, prev: none}
+	if a.ring == r {
+		s.prev = a.at
+	}
+	a.last, a.ring, a.at = row.Seq, r, r.push(s)
+}
+
+func (r *ring) push(s slot) uint64 {
+	ordinal := r.next
+	r.next++
+	if len(r.slots) < r.size {
+		r.slots = append(r.slots, s)
+		return ordinal
+	}
+	place := &r.slots[ordinal%uint64(r.size)]
+	r.evicted = place.frame.position.Seq
+	*place = s
+	return ordinal
+}
+
+// slot returns the slot of an ordinal, nil when it was pushed out.
+func (r *ring) slot(ordinal uint64) *slot {
+	if ordinal == none || ordinal+uint64(len(r.slots)) < r.next {
+		return nil
+	}
+	return &r.slots[ordinal%uint64(r.size)]
+}
+
+// since returns an agent's events after seq, at most limit, oldest first. False: some of them are in memory no more.
+func (m *memory) since(agentID string, seq int64, limit int) ([]*frame, bool) {
+	a := m.agents[agentID]
+	if a == nil {
+		return nil, seq >= m.floor
+	}
+	var frames []*frame
+	last, at := a.last, a.at
+	for last > seq {
+		var s *slot
+		if a.ring != nil {
+			s = a.ring.slot(at)
+		}
+		if s == nil {
+			return nil, false
+		}
+		frames = append(frames, s.frame)
+		last, at = s.prevSeq, s.prev
+	}
+	slices.Reverse(frames)
+	return frames[:min(limit, len(frames))], true
+}
+
+// sinceAll returns every agent's events after seq, at most limit, oldest first. False: some are in memory no more.
+func (m *memory) sinceAll(seq int64, limit int) ([]*frame, bool) {
+	if seq < m.floor {
+		return nil, false
+	}
+	var frames []*frame
+	for _, r := range m.rings {
+		if seq < r.evicted {
+			return nil, false
+		}
+		first := r.next - uint64(len(r.slots))
+		n := sort.Search(len(r.slots), func(i int) bool { return r.slot(first+uint64(i)).frame.position.Seq > seq })
+		for i := n; i < len(r.slots) && i < n+limit; i++ {
+			frames = append(frames, r.slot(first+uint64(i)).frame)
+		}
+	}
+	slices.SortFunc(frames, func(a, b *frame) int { return cmp.Compare(a.position.Seq, b.position.Seq) })
+	return frames[:min(limit, len(frames))], true
+}
+
+// view returns what is known of an agent; of one that was never seen, that nothing is.
+func (m *memory) view(agentID string) (*store.AgentView, bool) {
+	if a := m.agents[agentID]; a != nil && a.view != nil {
+		return a.view, true
+	}
+	return &store.AgentView{AgentID: agentID, State: failover.AgentUnknown}, false
+}
+
+// viewsFor returns the view of an agent, or of every agent that is known, in the order of their ids.
+func (m *memory) viewsFor(agentID string) []*store.AgentView {
+	if agentID != "" {
+		v, _ := m.view(agentID)
+		return []*store.AgentView{v}
+	}
+	views := make([]*store.AgentView, 0, len(m.agents))
+	for _, a := range m.agents {
+		if a.view != nil {
+			views = append(views, a.view)
+		}
+	}
+	slices.SortFunc(views, func(a, b *store.AgentView) int { return strings.Compare(a.AgentID, b.AgentID) })
+	return views
+}
+
+// nextView returns the view after an event. It reads the data that desktops get, so a view can hold nothing that they
+// were not told.
+func nextView(before *store.AgentView, row *store.LogEvent) *store.AgentView {
+	v := store.AgentView{AgentID: row.AgentID, State: failover.AgentUnknown}
+	if before != nil {
+		v = *before
+	}
+	v.Group = row.Group
+	var d struct {
+		ActiveRegion     string                `json:"activeRegion"`
+		State            failover.AgentState   `json:"state"`
+		NextActiveRegion string                `json:"nextActiveRegion"`
+		ContactIDs       []string              `json:"contactIds"`
+		Errors           []failover.SetupError `json:"configureErrors"`
+		Code             string                `json:"code"`
+		Message          string                `json:"message"`
+	}
+	if err := json.Unmarshal(row.Data, &d); err != nil {
+		return &v // an event of a newer version; the next snapshot tells
+	}
+	switch row.Type {
+	case failover.EventSnapshot:
+		v.ActiveRegion, v.State, v.NextActiveRegion, v.FailoverID = d.ActiveRegion, d.State, d.NextActiveRegion, row.FailoverID
+		v.ContactIDs, v.Errors = d.ContactIDs, d.Errors
+	case failover.EventFailoverDetected:
+		v.State, v.NextActiveRegion, v.FailoverID, v.ContactIDs = failover.AgentDetected, d.NextActiveRegion, row.FailoverID, nil
+	case failover.EventFailoverPending, failover.EventPendingUpdated:
+		v.State, v.NextActiveRegion, v.FailoverID, v.ContactIDs = failover.AgentPending, d.NextActiveRegion, row.FailoverID, d.ContactIDs
+	case failover.EventFailoverCompleted, failover.EventFailoverCancelled:
+		v.ActiveRegion, v.State = d.ActiveRegion, failover.AgentActive
+		v.FailoverID, v.NextActiveRegion, v.ContactIDs = "", "", nil
+	case failover.EventConfigureError:
+		v.Errors = withoutCode(v.Errors, d.Code)
+		v.Errors = append(v.Errors, failover.SetupError{Code: d.Code, Message: d.Message, Since: row.Time})
+	case failover.EventConfigureErrorCleared:
+		v.Errors = withoutCode(v.Errors, d.Code)
+	}
+	return &v
+}
+
+// withoutCode returns a copy: the view before is still being told.
+func withoutCode(errors []failover.SetupError, code string) []failover.SetupError {
+	kept := make([]failover.SetupError, 0, len(errors)+1)
+	for _, e := range errors {
+		if e.Code != code {
+			kept = append(kept, e)
+		}
+	}
+	return kept
+}

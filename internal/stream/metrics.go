@@ -1,0 +1,74 @@
+package stream
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Why a stream was closed: the label of changeover_stream_closed_total.
+const (
+	closedClient   = "client"         // the desktop closed it, or its network did
+	closedSlow     = "slow"           // it did not take a write within writeTimeout
+	closedDraining = "draining"       // this replica stops
+	closedExpired  = "token_expiring" // its token is about to expire
+	closedStopped  = "stopped"        // this replica stopped without the time to drain
+	refusedLimit   = "overload"       // maxConnections; never opened
+	refusedAgent   = "agent_limit"    // maxConnectionsPerAgent; never opened
+	refusedDrain   = "refused_draining"
+)
+
+// Metrics of the streams; see docs/metrics.md.
+type Metrics struct {
+	connections prometheus.Gauge
+	events      *prometheus.CounterVec
+	closed      *prometheus.CounterVec
+	delivery    prometheus.Histogram
+}
+
+// NewMetrics registers the metrics of the streams.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		connections: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "changeover_stream_connections", Help: "Open event streams of this replica.",
+		}),
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "changeover_stream_events_total", Help: "Events sent to streams, by event name.",
+		}, []string{"type"}),
+		closed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "changeover_stream_closed_total", Help: "Streams closed or refused, by reason.",
+		}, []string{"reason"}),
+		delivery: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "changeover_event_delivery_seconds",
+			Help:    "From the commit of an event to its write to the socket of a stream that was open by then.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.connections, m.events, m.closed, m.delivery)
+	}
+	return m
+}
+
+// commits remembers when the latest events were committed, for the goroutines that write them to sockets: the library
+// hands them bytes alone. Older ones than it holds are not measured.
+type commits struct {
+	last     atomic.Int64 // seq
+	at       [1 << 15]atomic.Int64
+	delivery prometheus.Observer
+}
+
+func (c *commits) add(seq int64, committed time.Time) {
+	c.at[seq%int64(len(c.at))].Store(committed.UnixNano())
+	c.last.Store(seq)
+}
+
+func (c *commits) observe(seq int64) {
+	last := c.last.Load()
+	if seq > last || seq <= last-int64(len(c.at)) {
+		return
+	}
+	at := c.at[seq%int64(len(c.at))].Load()
+	c.delivery.Observe(max(0, time.Since(time.Unix(0, at)).Seconds()))
+}

@@ -1,0 +1,258 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"changeover/internal/store"
+)
+
+const (
+	pollInterval  = time.Second      // when no doorbell rings; correctness needs no doorbell
+	stateInterval = 10 * time.Second // between looks at what was pruned, and whether it is still the same log
+	pollTimeout   = 10 * time.Second // of one query
+	pageSize      = 5000             // events per query
+)
+
+// tail follows the log until ctx ends.
+func (h *Hub) tail(ctx context.Context) {
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	var stateAt time.Time
+	failing := false
+	for {
+		err := h.poll(ctx, &stateAt)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil && !failing:
+			failing = true
+			h.log.Error("event log not read, streams stay open and wait", "error", err)
+		case err == nil && failing:
+			failing = false
+			h.log.Info("event log is read again")
+		}
+		if err != nil { // no doorbell hurries a database that is away
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(spread(pollInterval/2, pollInterval)):
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-h.bell:
+		case <-ticker.C:
+		}
+	}
+}
+
+// poll reads to the end of the log.
+func (h *Hub) poll(ctx context.Context, stateAt *time.Time) error {
+	h.mu.Lock()
+	loaded := h.mem != nil
+	h.begun++
+	begun := h.begun
+	h.mu.Unlock()
+	if !loaded {
+		if err := h.reload(ctx); err != nil {
+			return err
+		}
+	}
+	for {
+		more, err := h.page(ctx, time.Since(*stateAt) >= stateInterval, stateAt)
+		if err != nil {
+			return err
+		}
+		if !more {
+			break
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.complete = begun
+	close(h.polled)
+	h.polled = make(chan struct{})
+	return nil
+}
+
+// page reads what follows the head of memory and applies it. It asks for the head's own event too: that it is still
+// there, in its epoch, proves in the same query that what follows continues what was told.
+func (h *Hub) page(ctx context.Context, look bool, stateAt *time.Time) (more bool, err error) {
+	h.mu.Lock()
+	logID, head := h.mem.logID, h.mem.head
+	h.mu.Unlock()
+	read := func(after int64) ([]store.LogEvent, error) {
+		rows, err := call(ctx, func(ctx context.Context) ([]store.LogEvent, error) {
+			return h.o.Store.EventsAfter(ctx, after, pageSize)
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read events after %d: %w", after, err)
+		}
+		return rows, nil
+	}
+	rows, err := read(max(head.Seq-1, 0))
+	if err != nil && !errors.Is(err, store.ErrPruned) {
+		return false, err
+	}
+	proven := head.Seq == 0
+	if head.Seq > 0 && len(rows) > 0 {
+		if rows[0].Epoch != head.Epoch {
+			return true, h.lost(ctx, fmt.Sprintf("event %d is of epoch %d, was of %d", head.Seq, rows[0].Epoch, head.Epoch))
+		}
+		proven = true
+	}
+	if look || !proven { // the head's own event can have been dropped too, and then the state of the log is the proof
+		state, err := call(ctx, h.o.Store.LogState)
+		if err != nil {
+			return false, fmt.Errorf("read the state of the log: %w", err)
+		}
+		if why := broken(state, logID, head); why != "" {
+			return true, h.lost(ctx, why)
+		}
+		*stateAt = time.Now()
+		h.mu.Lock()
+		h.mem.oldest = state.OldestSeq
+		h.mu.Unlock()
+	}
+	if !proven && err != nil {
+		if rows, err = read(head.Seq); err != nil {
+			if errors.Is(err, store.ErrPruned) {
+				return true, h.lost(ctx, err.Error())
+			}
+			return false, err
+		}
+	}
+	more = len(rows) == pageSize
+	if proven && head.Seq > 0 {
+		rows = rows[1:]
+	}
+	for i := range rows {
+		if want := head.Seq + 1 + int64(i); rows[i].Seq != want {
+			return true, h.lost(ctx, fmt.Sprintf("event %d follows %d", rows[i].Seq, want-1))
+		}
+	}
+	h.apply(logID, rows)
+	return more, nil
+}
+
+// broken says why a log does not continue what was read up to head; empty: it does.
+func broken(state store.LogState, logID string, head store.Position) string {
+	if state.LogID != logID {
+		return fmt.Sprintf("it is log %q, was %q", state.LogID, logID)
+	}
+	if state.Head.Seq < head.Seq {
+		return fmt.Sprintf("it ends at %d, was read up to %d", state.Head.Seq, head.Seq)
+	}
+	if epoch, known := epochOf(state.Terms, head.Seq); known && epoch != head.Epoch {
+		return fmt.Sprintf("event %d is of epoch %d, was of %d", head.Seq, epoch, head.Epoch)
+	}
+	return ""
+}
+
+// lost starts anew from what the database has. Every stream gets a reset and a fresh snapshot.
+func (h *Hub) lost(ctx context.Context, why string) error {
+	h.log.Error("the event log does not continue what was read of it, all streams are reset", "reason", why)
+	return h.reload(ctx)
+}
+
+// reload replaces the memory.
+func (h *Hub) reload(ctx context.Context) error {
+	var at store.Position
+	views, err := call(ctx, func(ctx context.Context) (views []store.AgentView, err error) {
+		views, at, err = h.o.Store.AgentViews(ctx)
+		return views, err
+	})
+	if err != nil {
+		return fmt.Errorf("load the agents' views: %w", err)
+	}
+	state, err := call(ctx, h.o.Store.LogState)
+	if err != nil {
+		return fmt.Errorf("load the state of the log: %w", err)
+	}
+	if why := broken(state, state.LogID, at); why != "" { // it happened between the two reads
+		return fmt.Errorf("load the log: %s", why)
+	}
+	if !validLogID(state.LogID) {
+		return fmt.Errorf("load the log: its id %q is none, letters, digits, - and _ expected", state.LogID)
+	}
+	mem := newMemory(state, views, at, ringSize)
+
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mem = mem
+	h.load++
+	for _, c := range h.conns {
+		if c.live {
+			h.startFeeder(c)
+		}
+	}
+	h.wake()
+	h.registry.tellAgain()
+	h.log.Info("event log loaded", "log_id", state.LogID, "epoch", at.Epoch, "seq", at.Seq, "agents", len(views))
+	return nil
+}
+
+// call gives a query its deadline.
+func call[T any](ctx context.Context, query func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
+	defer cancel()
+	return query(ctx)
+}
+
+// wake tells everyone who waits that memory changed. The caller holds the mutex.
+func (h *Hub) wake() {
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// apply adds rows to memory and publishes them to the streams of their agents.
+func (h *Hub) apply(logID string, rows []store.LogEvent) {
+	if len(rows) == 0 {
+		return
+	}
+	frames := framesOf(logID, rows, h.log)
+	// In parts, so that a shift of a whole floor does not hold up who connects meanwhile.
+	for part := range slices.Chunk(frames, applyPart) {
+		h.mu.Lock()
+		for _, f := range part {
+			row := &rows[0]
+			rows = rows[1:]
+			h.mem.add(row, f)
+			if f.event == nil {
+				continue
+			}
+			h.commits.add(f.position.Seq, f.committed)
+			for c := h.agents[f.agentID]; c != nil; c = c.nextConn {
+				if c.live {
+					h.push(c, f)
+				}
+			}
+		}
+		h.wake()
+		h.mu.Unlock()
+	}
+}
+
+const applyPart = 500
+
+// push publishes a live event to a stream, in its turn. A full queue means that the client has not read for a while, or that the
+// machine has not come to write: the stream goes on from the log by itself, and a client that does not read is cut off by the
+// deadline of the write under way. Nobody else waits for it. The caller holds the mutex.
+func (h *Hub) push(c *conn, f *frame) {
+	if !c.publish(f.event) {
+		h.startFeeder(c)
+		return
+	}
+	c.at = f.position
+	h.count(string(f.event.Event), 1)
+}
+
+func (h *Hub) count(name string, n int) {
+	h.metrics.events.WithLabelValues(name).Add(float64(n))
+}

@@ -1,0 +1,192 @@
+package stream
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// transport is the way to one client. One goroutine writes; abort may be called by any, any number of times.
+type transport interface {
+	// write sends one piece and breaks the connection when the client does not take it in time.
+	write(p []byte) error
+	// gone returns a channel that is closed once the client is gone or the connection was aborted. It may block until then.
+	gone() <-chan struct{}
+	// abort breaks the connection.
+	abort()
+	// finish ends the response as HTTP asks for it. Nothing is written afterwards.
+	finish()
+}
+
+// connect sends the response's header and the first bytes of the body and returns the way to the client.
+//
+// An HTTP/1 connection is taken out of net/http's hands: its handler returns, and with it go the handler's goroutine
+// and stack, both 4 KiB buffers and the request, which would stay for as long as the stream does. HTTP/2 shares a
+// connection among streams and cannot be taken over; there, and where a wrapper of w does not allow it, the handler
+// stays. inHandler tells which.
+func connect(w http.ResponseWriter, r *http.Request, first []byte, writeTimeout time.Duration) (t transport, inHandler bool, err error) {
+	controller := http.NewResponseController(w)
+	if r.ProtoMajor == 1 {
+		nc, _, err := controller.Hijack()
+		if err == nil {
+			s := newSocket(nc, r.ProtoMinor > 0, writeTimeout)
+			return s, false, s.open(w.Header(), first)
+		}
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	p := &response{w: w, controller: controller, ctx: ctx, cancel: cancel, timeout: writeTimeout}
+	w.WriteHeader(http.StatusOK)
+	if err := p.write(first); err != nil {
+		cancel()
+		return nil, true, err
+	}
+	return p, true, nil
+}
+
+// socket is an HTTP/1 connection of its own.
+type socket struct {
+	net.Conn
+	timeout time.Duration
+	chunked bool // HTTP/1.0 knows no chunks; there the end of the connection is the end of the body
+	scratch [16]byte
+}
+
+// maxIgnored is how many bytes a client may send after its request (a body that nobody asked for) before it is
+// taken for hostile and cut off.
+const maxIgnored = 16 << 10
+
+var closed = func() <-chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+func newSocket(c net.Conn, chunked bool, timeout time.Duration) *socket {
+	raw := c
+	if t, ok := c.(*tls.Conn); ok {
+		raw = t.NetConn()
+	}
+	if t, ok := raw.(*net.TCPConn); ok {
+		limitSocket(t, timeout)
+	}
+	return &socket{Conn: c, timeout: timeout, chunked: chunked}
+}
+
+// open writes what net/http would have written. Header.Write drops line breaks from values.
+func (s *socket) open(h http.Header, first []byte) error {
+	var b bytes.Buffer
+	b.WriteString("HTTP/1.")
+	if s.chunked {
+		b.WriteByte('1')
+		h.Set("Transfer-Encoding", "chunked")
+	} else {
+		b.WriteByte('0')
+	}
+	b.WriteString(" 200 OK\r\n")
+	h.Del("Content-Length")
+	h.Set("Connection", "close")
+	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	if err := h.Write(&b); err != nil {
+		return err
+	}
+	b.WriteString("\r\n")
+	if s.chunked {
+		b.WriteString(strconv.FormatInt(int64(len(first)), 16) + "\r\n")
+		b.Write(first)
+		b.WriteString("\r\n")
+	} else {
+		b.Write(first)
+	}
+	return s.send(b.Bytes())
+}
+
+// write sends p as one chunk.
+func (s *socket) write(p []byte) error {
+	if !s.chunked {
+		return s.send(p)
+	}
+	b := buffers.Get().(*[]byte)
+	defer putBuffer(b)
+	*b = strconv.AppendInt((*b)[:0], int64(len(p)), 16)
+	*b = append(*b, "\r\n"...)
+	*b = append(*b, p...)
+	*b = append(*b, "\r\n"...)
+	return s.send(*b)
+}
+
+func (s *socket) send(p []byte) error {
+	if err := s.SetWriteDeadline(time.Now().Add(s.timeout)); err != nil {
+		return err
+	}
+	_, err := s.Conn.Write(p)
+	if err != nil {
+		s.abort() // a frame may have been cut in the middle: nothing may follow it
+	}
+	return err
+}
+
+// gone reads until the client closes its side, and blocks until then: see [conn.Done].
+func (s *socket) gone() <-chan struct{} {
+	for ignored := 0; ignored < maxIgnored; {
+		n, err := s.Read(s.scratch[:])
+		if err != nil {
+			break
+		}
+		ignored += n
+	}
+	s.abort()
+	return closed
+}
+
+func (s *socket) abort() { _ = s.Close() }
+
+func (s *socket) finish() {
+	if s.chunked {
+		_ = s.send([]byte("0\r\n\r\n")) // the client that is gone does not need it
+	}
+	s.abort()
+}
+
+// response is a stream that lives in its handler: HTTP/2.
+type response struct {
+	w          http.ResponseWriter
+	controller *http.ResponseController
+	ctx        context.Context
+	cancel     context.CancelFunc
+	timeout    time.Duration
+}
+
+func (p *response) write(b []byte) error {
+	// On HTTP/2 a deadline that passes ends the stream even when nothing is being written, so it is set for each write
+	// alone. A writer without deadlines (of a test, or of a wrapper that hides them) is written to without.
+	_ = p.controller.SetWriteDeadline(time.Now().Add(p.timeout))
+	defer func() { _ = p.controller.SetWriteDeadline(time.Time{}) }()
+	if _, err := p.w.Write(b); err != nil {
+		p.cancel()
+		return err
+	}
+	if err := p.controller.Flush(); err != nil {
+		p.cancel()
+		return err
+	}
+	return nil
+}
+
+func (p *response) gone() <-chan struct{} { return p.ctx.Done() }
+
+func (p *response) abort() { p.cancel() }
+
+// finish does nothing: the handler returns.
+func (p *response) finish() { p.cancel() }
+
+// buffers hold frames while they are put together, so that an idle connection holds none.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
+
+// putBuffer keeps buffers of usual size. A frame can be as long as the longest error message or contact list.
+func putBuffer(b *[]byte) {
+	if cap(*b) <= 16<<10 {
+		*b = (*b)[:0]
+		buffers.Put(b)
+	}
+}
