@@ -334,7 +334,7 @@ func TestAnswersBeforeTheRequestWasRead(t *testing.T) {
 	}
 	body := userDataBody(100)
 	c := serve(t, write(200, "", body), nil)
-	for range 300 {
+	for range 100 {
 		page, err := c.CurrentUserData(t.Context(), Sweep, UserDataQuery{InstanceID: testInstance, AgentIDs: agents})
 		require.NoError(t, err)
 		require.Len(t, page.Users, 100)
