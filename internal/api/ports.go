@@ -1,0 +1,75 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"changeover/internal/failover"
+	"changeover/internal/store"
+	"changeover/internal/stream"
+)
+
+// Store is what the API reads and appends; *store.Store is one. Its errors are told apart by store.ErrNotFound,
+// store.ErrBadCursor and store.IsUnavailable.
+type Store interface {
+	Ping(ctx context.Context) error
+	Health(ctx context.Context) ([]store.RegionHealth, error)
+
+	// Submit appends a command to the inbox together with its audit entry; CommandResult tells the leader's answer.
+	Submit(ctx context.Context, kind string, payload any, e store.AuditEntry) (int64, error)
+	CommandResult(ctx context.Context, id int64) (failover.Result, bool, error)
+
+	Groups(ctx context.Context) ([]*failover.Group, error)
+	TDGs(ctx context.Context, group string, p store.Page) ([]*failover.TDG, string, error)
+	TDG(ctx context.Context, id string) (*failover.TDG, error)
+	Changes(ctx context.Context, tdgID string, p store.Page) ([]store.Change, string, error)
+	Agents(ctx context.Context, f store.AgentFilter, p store.Page) ([]store.AgentRow, string, error)
+	Agent(ctx context.Context, id string) (store.AgentRow, error)
+	AgentByUsername(ctx context.Context, group, username string) (store.AgentRow, error)
+	Contacts(ctx context.Context, agentID string) ([]store.Contact, error)
+	Failovers(ctx context.Context, f store.FailoverFilter, p store.Page) ([]*failover.Failover, string, error)
+	Failover(ctx context.Context, id string) (*failover.Failover, error)
+	Summary(ctx context.Context) ([]store.GroupSummary, error)
+	Connections(ctx context.Context, agentID string, p store.Page) ([]store.Connection, string, error)
+
+	LogState(ctx context.Context) (store.LogState, error)
+	AgentEventsAfter(ctx context.Context, agentIDs []string, afterSeq, uptoSeq int64, types []string, limit int) ([]store.LogEvent, error)
+
+	AppendAudit(ctx context.Context, e store.AuditEntry) error
+	Audit(ctx context.Context, p store.Page) ([]store.AuditEntry, string, error)
+
+	BeginIdempotent(ctx context.Context, scope, key string, bodyHash []byte) (*store.Answer, error)
+	FinishIdempotent(ctx context.Context, scope, key string, a store.Answer) error
+	ReleaseIdempotent(ctx context.Context, scope, key string) error
+}
+
+// Hub is what the API needs of the event streams; *stream.Hub is one.
+type Hub interface {
+	// Ready says whether the log was read, so that streams and views can be served.
+	Ready() bool
+	// View is what memory knows of an agent; false: nothing.
+	View(agentID string) (store.AgentView, bool)
+	// Changed is closed when more of the log has been read.
+	Changed() <-chan struct{}
+	// Connections counts the agent's streams on this replica.
+	Connections(agentID string) int
+	// ServeAgent and ServeAll answer with an event stream; w and r belong to them.
+	ServeAgent(w http.ResponseWriter, r *http.Request, agentID string, options ...stream.ServeOption)
+	ServeAll(w http.ResponseWriter, r *http.Request, options ...stream.ServeOption)
+	// History reads events as JSON; an empty AgentID is all agents.
+	History(ctx context.Context, q stream.HistoryQuery) (items []stream.Item, next string, err error)
+}
+
+var (
+	_ Store = (*store.Store)(nil)
+	_ Hub   = (*stream.Hub)(nil)
+)
+
+// errBadCursor is a page's cursor that its list did not make.
+var errBadCursor = store.ErrBadCursor
+
+// unavailable says whether the same request may succeed when it is sent again.
+func unavailable(err error) bool { return store.IsUnavailable(err) }
+
+func isNotFound(err error) bool { return errors.Is(err, store.ErrNotFound) }
