@@ -87,7 +87,7 @@ func (s *Sim) advance(to time.Duration) {
 
 // Run lets the floor live until the context ends. Without it the simulator is just as up to date whenever it is
 // looked at, but has to catch up then.
-func (s *Sim) Run(ctx context.Context) error {
+func (s *Sim) Run(ctx context.Context) {
 	for {
 		s.lock()
 		wait := time.Hour
@@ -100,7 +100,7 @@ func (s *Sim) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return nil
+			return
 		case <-timer.C:
 		case <-s.wake:
 			timer.Stop()
