@@ -3,6 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 
 # scripts/setup writes where it found or installed Go, PostgreSQL and Node to .cache/env; every recipe begins with that.
 ENV   := set -euo pipefail; [ ! -f .cache/env ] || . .cache/env;

@@ -1,0 +1,92 @@
+// Command server is Changeover: it observes which Region each agent of linked Amazon Connect instances should work in, and tells
+// desktops when they have to change over.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"changeover/internal/app"
+	"changeover/internal/config"
+)
+
+type file struct {
+	Config string `help:"The configuration file." default:"changeover.yaml" placeholder:"FILE"`
+}
+
+func (f file) load() (*config.Config, error) { return config.Load(f.Config, os.Environ()) }
+
+type cli struct {
+	Debug bool `help:"Log more."`
+
+	Serve   serve   `cmd:"" help:"Run the service."`
+	Migrate migrate `cmd:"" help:"Bring the database's schema up to date and exit."`
+	Check   check   `cmd:"" help:"Validate the configuration, reach PostgreSQL and every Region without changing anything, print a table."`
+	Version version `cmd:"" help:"Print the version."`
+}
+
+type serve struct{ file }
+
+func (s serve) Run(ctx context.Context, log *slog.Logger) error {
+	c, err := s.load()
+	if err != nil {
+		return err
+	}
+	return app.Run(ctx, c, app.Options{Log: log})
+}
+
+type migrate struct{ file }
+
+func (m migrate) Run(ctx context.Context, log *slog.Logger) error {
+	c, err := m.load()
+	if err != nil {
+		return err
+	}
+	return app.Migrate(ctx, c, log)
+}
+
+type check struct{ file }
+
+func (c check) Run(ctx context.Context, log *slog.Logger) error {
+	loaded, err := c.load()
+	if err != nil {
+		return err
+	}
+	return app.Check(ctx, loaded, app.Options{Log: log}, os.Stdout)
+}
+
+type version struct{}
+
+func (version) Run() error {
+	_, err := fmt.Println("changeover", app.Version())
+	return err
+}
+
+func main() {
+	var c cli
+	k := kong.Parse(&c, kong.Name("server"), kong.Description("Changeover: failover events for the desktops of Amazon Connect Global Resiliency."), kong.UsageOnError())
+	level := slog.LevelInfo
+	if c.Debug {
+		level = slog.LevelDebug
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	k.Bind(app.NewLogger(os.Stderr, level))
+	k.BindTo(ctx, (*context.Context)(nil))
+	err := k.Run()
+	stop()
+	switch {
+	case errors.Is(err, app.ErrCheck):
+		os.Exit(1) // the table has told
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "server:", err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,75 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestStepsRunLastFirstAndAllOfThem(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var order []string
+		l := &lifecycle{log: slog.New(slog.DiscardHandler)}
+		l.onStop("database", time.Second, func(context.Context) error { order = append(order, "database"); return nil })
+		l.onStop("hanging", time.Second, func(ctx context.Context) error {
+			order = append(order, "hanging")
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		l.onStop("broken", time.Second, func(context.Context) error { order = append(order, "broken"); return errors.New("broke") })
+
+		began := time.Now()
+		err := l.stop(t.Context())
+		require.Equal(t, []string{"broken", "hanging", "database"}, order)
+		require.Equal(t, time.Second, time.Since(began))
+		require.ErrorContains(t, err, "stop broken: broke")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, err, l.stop(t.Context()), "the steps ran again")
+		require.Len(t, order, 3)
+	})
+}
+
+func TestStoppedByTwoAtOnceRunsOnceAndBothWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		runs := 0
+		l := &lifecycle{log: slog.New(slog.DiscardHandler)}
+		l.onStop("slow", time.Minute, func(ctx context.Context) error {
+			runs++
+			<-ctx.Done()
+			return nil
+		})
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() { _ = l.stop(t.Context()) })
+		}
+		wg.Wait()
+		require.Equal(t, 1, runs)
+	})
+}
+
+func TestGoroutineIsWaitedForButNotForever(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := &lifecycle{log: slog.New(slog.DiscardHandler)}
+		release := make(chan struct{})
+		l.goFunc("stubborn", time.Second, func(context.Context) error { <-release; return nil })
+		ended := false
+		l.goFunc("obedient", time.Second, func(ctx context.Context) error {
+			<-ctx.Done()
+			ended = true
+			return ctx.Err()
+		})
+		err := l.stop(t.Context())
+		require.True(t, ended)
+		require.EqualError(t, err, "stop stubborn: still running")
+		close(release)
+	})
+}
