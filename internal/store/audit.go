@@ -28,15 +28,19 @@ type AuditEntry struct {
 func (s *Store) AppendAudit(ctx context.Context, e AuditEntry) (err error) {
 	ctx, done := s.call(ctx, "append_audit", callTimeout, &err)
 	defer done()
+	_, err = s.q.AppendAudit(ctx, s.pool, auditParams(e))
+	return wrap(err, "append "+e.Action+" to the audit")
+}
+
+func auditParams(e AuditEntry) db.AppendAuditParams {
 	roles := make([]string, len(e.Roles))
 	for i, r := range e.Roles {
 		roles[i] = text(r)
 	}
-	_, err = s.q.AppendAudit(ctx, s.pool, db.AppendAuditParams{
+	return db.AppendAuditParams{
 		Subject: text(e.Subject), Roles: roles, Action: text(e.Action), Target: text(e.Target), Reason: text(e.Reason),
 		RequestID: text(e.RequestID), Outcome: text(e.Outcome), Details: e.Details,
-	})
-	return wrap(err, "append "+e.Action+" to the audit")
+	}
 }
 
 // Audit lists the entries, the latest first.

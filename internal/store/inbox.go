@@ -47,6 +47,30 @@ func (s *Store) AppendCommand(ctx context.Context, kind string, payload any, by,
 	return id, wrap(err, "append a "+kind+" command")
 }
 
+// Submit is AppendCommand and AppendAudit in one transaction: what somebody asked for is in the inbox and in the audit, or in
+// neither. The entry's subject and request id are the command's too.
+func (s *Store) Submit(ctx context.Context, kind string, payload any, e AuditEntry) (id int64, err error) {
+	ctx, done := s.call(ctx, "submit", callTimeout, &err)
+	defer done()
+	b, err := json.Marshal(payload)
+	if err != nil {
+		return 0, fmt.Errorf("encode a %s command: %w", kind, err)
+	}
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := s.q.AppendAudit(ctx, tx, auditParams(e)); err != nil {
+			return err
+		}
+		id, err = s.q.AppendCommand(ctx, tx, db.AppendCommandParams{
+			Kind: kind, Payload: b, SentBy: text(e.Subject), RequestID: text(e.RequestID),
+		})
+		if err != nil {
+			return err
+		}
+		return s.q.Notify(ctx, tx, ChannelInbox)
+	})
+	return id, wrap(err, "submit a "+kind+" command")
+}
+
 // PendingCommands reads commands without a result whose ids are greater than afterID, in order, at most limit. afterID is for
 // paging within one look: begin each look with 0, for ids become visible in the order of commits, not of their numbers.
 func (s *Store) PendingCommands(ctx context.Context, afterID int64, limit int) (commands []Command, err error) {

@@ -91,9 +91,6 @@ func (s *Store) EventsAfter(ctx context.Context, seq int64, limit int) (events [
 func (s *Store) AgentEventsAfter(ctx context.Context, agentIDs []string, afterSeq, uptoSeq int64, types []string, limit int) (events []LogEvent, err error) {
 	ctx, done := s.call(ctx, "agent_events", callTimeout, &err)
 	defer done()
-	if types == nil {
-		types = []string{}
-	}
 	if agentIDs == nil {
 		var rows []db.EventsRow
 		rows, err = s.q.Events(ctx, s.pool, db.EventsParams{AfterSeq: afterSeq, UptoSeq: uptoSeq, Types: types, MaxRows: rowLimit(limit)})

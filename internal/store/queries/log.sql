@@ -27,7 +27,7 @@ SELECT epoch, first_seq FROM terms ORDER BY epoch;
 SELECT seq, epoch, committed_at, time, type, agent_id, failover_group, failover_id, data
 FROM events
 WHERE seq > @after_seq AND seq <= @upto_seq
-  AND (cardinality(@types::text[]) = 0 OR type = ANY (@types::text[]))
+  AND (coalesce(cardinality(@types::text[]), 0) = 0 OR type = ANY (@types::text[]))
 ORDER BY seq LIMIT @max_rows;
 
 -- AgentEvents reads each agent's history by its own index, whatever else is in the log.
@@ -37,7 +37,7 @@ FROM (SELECT DISTINCT unnest(@agent_ids::text[]) COLLATE "C" AS agent_id) a
 CROSS JOIN LATERAL (
     SELECT * FROM events
     WHERE events.agent_id = a.agent_id AND seq > @after_seq AND seq <= @upto_seq
-      AND (cardinality(@types::text[]) = 0 OR type = ANY (@types::text[]))
+      AND (coalesce(cardinality(@types::text[]), 0) = 0 OR type = ANY (@types::text[]))
     ORDER BY seq LIMIT @max_rows
 ) e
 ORDER BY e.seq LIMIT @max_rows;

@@ -18,7 +18,7 @@ FROM (SELECT DISTINCT unnest($1::text[]) COLLATE "C" AS agent_id) a
 CROSS JOIN LATERAL (
     SELECT seq, epoch, day, committed_at, time, type, agent_id, failover_group, failover_id, data FROM events
     WHERE events.agent_id = a.agent_id AND seq > $2 AND seq <= $3
-      AND (cardinality($4::text[]) = 0 OR type = ANY ($4::text[]))
+      AND (coalesce(cardinality($4::text[]), 0) = 0 OR type = ANY ($4::text[]))
     ORDER BY seq LIMIT $5
 ) e
 ORDER BY e.seq LIMIT $5
@@ -96,7 +96,7 @@ const events = `-- name: Events :many
 SELECT seq, epoch, committed_at, time, type, agent_id, failover_group, failover_id, data
 FROM events
 WHERE seq > $1 AND seq <= $2
-  AND (cardinality($3::text[]) = 0 OR type = ANY ($3::text[]))
+  AND (coalesce(cardinality($3::text[]), 0) = 0 OR type = ANY ($3::text[]))
 ORDER BY seq LIMIT $4
 `
 

@@ -1,0 +1,423 @@
+package store_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"changeover/internal/failover"
+	"changeover/internal/postgres/postgrestest"
+	"changeover/internal/store"
+)
+
+func TestCommittedEventsAreInTheLogAsTheyWere(t *testing.T) {
+	t.Parallel()
+	s, conn := newStore(t)
+	epoch := lead(t, s).Epoch
+	e := shifted(3, failover.Completed)
+	c := commit(t, s, epoch, e)
+	require.Equal(t, store.Position{Epoch: epoch, Seq: 1}, c.First)
+	require.Equal(t, store.Position{Epoch: epoch, Seq: 6}, c.Last)
+	require.WithinDuration(t, query[time.Time](t, conn, "SELECT clock_timestamp()"), c.At, time.Second)
+
+	events, err := s.EventsAfter(t.Context(), 0, 100)
+	require.NoError(t, err)
+	require.Len(t, events, 6)
+	for i, got := range events {
+		want := &e.Events[i]
+		require.Equal(t, store.LogEvent{
+			Seq: int64(i + 1), Epoch: epoch, AgentID: want.AgentID, Group: want.Group, FailoverID: want.FailoverID, Type: want.Type,
+			Time: start, CommittedAt: c.At, Data: want.AppendData(nil),
+		}, got)
+	}
+}
+
+func TestSequenceNumbersHaveNoGapsWhateverFails(t *testing.T) {
+	t.Parallel()
+	s, conn := newStore(t)
+	epoch := lead(t, s).Epoch
+	total := 0
+	for i := range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		if i%3 == 1 {
+			cancel()
+		}
+		if i%5 == 2 { // a type that is longer than a message may be: it fails when the events are written
+			exec(t, conn, "ALTER TABLE events ADD CONSTRAINT fault CHECK (type <> 'failoverDetected') NOT VALID")
+		}
+		_, err := s.Commit(ctx, epoch, detected(i))
+		cancel()
+		if err == nil {
+			total += i
+		}
+		if i%5 == 2 {
+			require.Error(t, err)
+			exec(t, conn, "ALTER TABLE events DROP CONSTRAINT fault")
+		}
+	}
+	events, err := s.EventsAfter(t.Context(), 0, 1000)
+	require.NoError(t, err)
+	require.Len(t, events, total)
+	for i, e := range events {
+		require.Equal(t, int64(i+1), e.Seq)
+	}
+	st, err := s.LogState(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, store.Position{Epoch: epoch, Seq: int64(total)}, st.Head)
+}
+
+func TestALeaderOfAnOlderEpochCommitsNothing(t *testing.T) {
+	t.Parallel()
+	s, conn := newStore(t)
+	first := lead(t, s)
+	commit(t, s, first.Epoch, shifted(1, failover.Detected))
+	depose(t, conn)
+	second := lead(t, s)
+	require.Greater(t, second.Epoch, first.Epoch)
+
+	_, err := s.Commit(t.Context(), first.Epoch, shifted(2, failover.Completed))
+	require.ErrorIs(t, err, store.ErrFenced)
+	require.ErrorIs(t, s.SaveHealth(t.Context(), first.Epoch, []store.RegionHealth{{Group: "main", Region: "us-east-1"}}), store.ErrFenced)
+	require.Equal(t, 1, query[int](t, conn, "SELECT count(*) FROM events"))
+	require.Equal(t, "detected", query[string](t, conn, "SELECT string_agg(state, ',') FROM agents"))
+	require.Equal(t, 0, query[int](t, conn, "SELECT count(*) FROM region_health"))
+
+	// A term that has expired and that nobody has taken over still stands.
+	depose(t, conn)
+	commit(t, s, second.Epoch, shifted(2, failover.Completed))
+}
+
+// A database that fails over asynchronously loses its last commits, the lease's among them, and the next leader writes others in their
+// place. Positions tell.
+func TestPositionsAfterTheDatabaseLostCommits(t *testing.T) {
+	t.Parallel()
+	s, conn := newStore(t)
+	first := lead(t, s).Epoch
+	commit(t, s, first, detected(7))
+	before, err := s.LogState(t.Context())
+	require.NoError(t, err)
+	commit(t, s, first, detected(3))
+
+	// Lost: the second commit, and that anybody has ever led.
+	exec(t, conn, "DELETE FROM events WHERE seq > 7")
+	exec(t, conn, "UPDATE event_log SET seq = 7")
+	exec(t, conn, "UPDATE leases SET epoch = 0, expires_at = '-infinity'")
+
+	second := lead(t, s).Epoch
+	require.Greater(t, second, first, "an epoch was given out twice")
+	commit(t, s, second, failover.Effects{Agents: shifted(1, failover.Detected).Agents}) // without events: no term yet
+	st, err := s.LogState(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, before, st)
+
+	commit(t, s, second, detected(5))
+	st, err = s.LogState(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, store.Position{Epoch: second, Seq: 12}, st.Head)
+	require.Equal(t, []store.Term{{Epoch: first, FirstSeq: 1}, {Epoch: second, FirstSeq: 8}}, st.Terms)
+	for seq, epoch := range map[int64]int64{0: 0, 1: first, 7: first, 8: second, 12: second} {
+		require.Equal(t, epoch, st.EpochOf(seq), "seq %d", seq)
+	}
+	// What a reader remembers of the lost events is of another epoch than those that took their place.
+	require.NotEqual(t, first, st.EpochOf(10))
+}
+
+// Attack: a name, a message or an id with the character NUL or with bytes that are no UTF-8. PostgreSQL refuses them, and a leader whose
+// commits are refused would start over for ever.
+func TestHostileTextKeepsNobodyFromCommitting(t *testing.T) {
+	t.Parallel()
+	s, conn := newStore(t)
+	epoch := lead(t, s).Epoch
+	hostile := "a\x00b\xff\\u0000\x00\xc3"
+	e := shifted(1, failover.Pending)
+	a, f := e.Agents[0], e.Failovers[0]
+	a.ID, a.Username, a.Group, a.RoutingProfile = hostile, hostile, hostile, hostile
+	a.Errors = []failover.SetupError{{Code: hostile, Message: hostile}}
+	a.Standby = &failover.Standby{Region: hostile, Reason: hostile}
+	a.Aliases = map[string]string{hostile: hostile}
+	a.Lists[0].Contacts[0].ID, a.Lists[0].Contacts[0].State = hostile, hostile
+	f.ID, f.AgentID, f.ForcedBy, f.ForcedReason, f.ContactIDs = hostile, hostile, hostile, hostile, []string{hostile}
+	e.Events = []failover.Event{{Type: failover.EventConfigureError, AgentID: hostile, Code: hostile, Message: hostile, Time: start}}
+	id, err := s.AppendCommand(t.Context(), store.CommandReport, map[string]string{"reason": hostile}, hostile, hostile)
+	require.NoError(t, err)
+	e.Results = []failover.Result{{CommandID: id, Outcome: failover.OutcomeRefused, Detail: hostile}}
+	commit(t, s, epoch, e)
+
+	snap, err := s.Load(t.Context())
+	require.NoError(t, err)
+	require.Len(t, snap.Agents, 1)
+	got := snap.Agents[0]
+	require.Equal(t, "ab\uFFFD\\u0000\uFFFD", got.ID)
+	require.Equal(t, "ab\uFFFD\\u0000\uFFFD", got.Errors[0].Message, "an escaped backslash is no character NUL")
+	require.Equal(t, got.ID, got.Failover.ID)
+	require.Len(t, got.Lists[0].Contacts, 1)
+	events, err := s.EventsAfter(t.Context(), 0, 10)
+	require.NoError(t, err)
+	require.True(t, json.Valid(events[0].Data))
+	result, done, err := s.CommandResult(t.Context(), id)
+	require.NoError(t, err)
+	require.True(t, done)
+	require.NotContains(t, result.Detail, "\x00")
+	require.NoError(t, s.AppendAudit(t.Context(), store.AuditEntry{Subject: hostile, Roles: []string{hostile}, Reason: hostile}))
+
+	// The same agent again is the same row.
+	commit(t, s, epoch, e)
+	commit(t, s, epoch, failover.Effects{RemovedAgents: []string{hostile}})
+	require.Equal(t, 0, query[int](t, conn, "SELECT count(*) FROM agents"))
+	require.Equal(t, 0, query[int](t, conn, "SELECT count(*) FROM contacts"))
+}
+
+func TestTheNumberOfStatementsDoesNotDependOnTheNumberOfAgents(t *testing.T) {
+	t.Parallel()
+	url := postgrestest.NewDatabase(t)
+	w := newWire(t, url)
+	s := open(t, w.url)
+	epoch := lead(t, s).Epoch
+	statements := func(e failover.Effects) int64 {
+		before := w.executed.Load()
+		commit(t, s, epoch, e)
+		return w.executed.Load() - before
+	}
+	commit(t, s, epoch, detected(1)) // begins the term
+	one := statements(shifted(1, failover.Pending))
+	require.Positive(t, one)
+	require.Less(t, one, int64(25))
+	require.Equal(t, one, statements(shifted(3000, failover.Pending)))
+}
+
+func TestOneCommitRingsTheBellOnce(t *testing.T) {
+	t.Parallel()
+	s, conn := newStore(t)
+	exec(t, conn, "LISTEN "+store.ChannelLog)
+	epoch := lead(t, s).Epoch
+	commit(t, s, epoch, failover.Effects{Agents: shifted(1, failover.Detected).Agents}) // nothing to hear of
+	commit(t, s, epoch, shifted(500, failover.Completed))
+	commit(t, s, epoch, detected(1))
+	for range 2 {
+		n, err := conn.WaitForNotification(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, n.Payload)
+	}
+	// Nothing else is in the queue: the next notification is our own.
+	exec(t, conn, "SELECT pg_notify($1, 'end')", store.ChannelLog)
+	n, err := conn.WaitForNotification(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "end", n.Payload)
+}
+
+func TestResultsAnswerCommandsOnce(t *testing.T) {
+	t.Parallel()
+	s, _ := newStore(t)
+	epoch := lead(t, s).Epoch
+	type payload struct {
+		FailoverID string
+	}
+	var ids []int64
+	for i := range 3 {
+		id, err := s.AppendCommand(t.Context(), store.CommandForce, payload{fmt.Sprint(i)}, "operator", "request")
+		require.NoError(t, err)
+		ids = append(ids, id)
+	}
+	commands, err := s.PendingCommands(t.Context(), 0, 2)
+	require.NoError(t, err)
+	require.Len(t, commands, 2)
+	rest, err := s.PendingCommands(t.Context(), commands[1].ID, 2)
+	require.NoError(t, err)
+	commands = append(commands, rest...)
+	require.Len(t, commands, 3)
+	for i, c := range commands {
+		require.Equal(t, ids[i], c.ID)
+		require.Equal(t, store.CommandForce, c.Kind)
+		require.JSONEq(t, fmt.Sprintf(`{"FailoverID":"%d"}`, i), string(c.Payload))
+		require.Equal(t, "operator", c.By)
+		require.Equal(t, "request", c.RequestID)
+		require.WithinDuration(t, time.Now(), c.CreatedAt, time.Minute)
+	}
+	_, done, err := s.CommandResult(t.Context(), ids[0])
+	require.NoError(t, err)
+	require.False(t, done)
+
+	want := failover.Result{CommandID: ids[0], Outcome: failover.OutcomeDone, Detail: "as it should be", Matched: 4, Forced: 3}
+	commit(t, s, epoch, failover.Effects{Results: []failover.Result{want, {CommandID: ids[2], Outcome: failover.OutcomeConflict}}})
+	commit(t, s, epoch, failover.Effects{Results: []failover.Result{{CommandID: ids[0], Outcome: failover.OutcomeRefused}}})
+	got, done, err := s.CommandResult(t.Context(), ids[0])
+	require.NoError(t, err)
+	require.True(t, done)
+	require.Equal(t, want, got)
+	commands, err = s.PendingCommands(t.Context(), 0, 10)
+	require.NoError(t, err)
+	require.Len(t, commands, 1)
+	require.Equal(t, ids[1], commands[0].ID)
+	_, _, err = s.CommandResult(t.Context(), 999)
+	require.ErrorIs(t, err, store.ErrNotFound)
+}
+
+// Readers that follow the log while it is written see every event once and in order.
+func TestReadersSeeEveryEventOnceWhileItIsWritten(t *testing.T) {
+	t.Parallel()
+	s, _ := newStore(t)
+	epoch := lead(t, s).Epoch
+	const commits, each = 30, 20
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			var seq int64
+			for seq < commits*each {
+				events, err := s.EventsAfter(t.Context(), seq, 7)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for _, e := range events {
+					if e.Seq != seq+1 {
+						t.Errorf("event %d after %d", e.Seq, seq)
+						return
+					}
+					seq = e.Seq
+				}
+			}
+		})
+	}
+	for range commits {
+		commit(t, s, epoch, detected(each))
+	}
+	wg.Wait()
+}
+
+func TestACommitReplacesTheContactsOfItsAgents(t *testing.T) {
+	t.Parallel()
+	s, _ := newStore(t)
+	epoch := lead(t, s).Epoch
+	e := shifted(3, failover.Pending)
+	commit(t, s, epoch, e)
+
+	e.Agents[0].Lists[0].Contacts = nil
+	e.Agents[1].Lists[0].Contacts = []failover.Contact{{ID: "another", Channel: "CHAT", State: "ENDED"}}
+	commit(t, s, epoch, failover.Effects{Agents: e.Agents[:2], RemovedAgents: nil})
+	var ids []string
+	for _, a := range e.Agents {
+		contacts, err := s.Contacts(t.Context(), a.ID)
+		require.NoError(t, err)
+		for _, c := range contacts {
+			ids = append(ids, a.ID+" "+c.ListRegion+" "+c.ID)
+		}
+	}
+	require.Equal(t, []string{"agent-00001 us-east-1 another", "agent-00002 us-east-1 contact-agent-00002"}, ids)
+}
+
+// A view of all agents is true at its position: no event up to it is missing from it, no later one is in it.
+func TestAgentViewsAgreeWithTheirPosition(t *testing.T) {
+	t.Parallel()
+	s, _ := newStore(t)
+	epoch := lead(t, s).Epoch
+	group := &failover.Group{GroupConfig: failover.GroupConfig{Name: "main", Instances: []failover.Instance{{Region: "us-west-2", CCPURL: "https://b/"}}}}
+	commit(t, s, epoch, failover.Effects{Groups: []*failover.Group{group}})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 20 {
+			commit(t, s, epoch, shifted(50, []failover.Status{failover.Pending, failover.Completed}[i%2]))
+		}
+	}()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		views, at, err := s.AgentViews(t.Context())
+		require.NoError(t, err)
+		if at.Seq == 0 {
+			require.Empty(t, views)
+			continue
+		}
+		// Commits add 50 events (pending) and 100 (completed) in turn.
+		want := failover.AgentActive
+		if at.Seq%150 == 50 {
+			want = failover.AgentPending
+		}
+		require.Len(t, views, 50)
+		for _, v := range views {
+			require.Equal(t, want, v.State, "at %v", at)
+			if want == failover.AgentPending {
+				require.Equal(t, store.AgentView{
+					AgentID: v.AgentID, Username: v.Username, Group: "main", TDG: "tdg", ActiveRegion: "us-east-1", State: want,
+					NextActiveRegion: "us-west-2", FailoverID: "failover" + v.AgentID[5:], ContactIDs: []string{"contact-" + v.AgentID},
+				}, v)
+			} else {
+				require.Equal(t, "https://b/", v.ActiveCCPURL)
+			}
+		}
+	}
+}
+
+func TestAgentEventsAfter(t *testing.T) {
+	t.Parallel()
+	s, _ := newStore(t)
+	epoch := lead(t, s).Epoch
+	commit(t, s, epoch, shifted(4, failover.Completed)) // 1..4 detected, 5..8 completed
+	seqs := func(agents []string, after, upto int64, types []string, limit int) []int64 {
+		events, err := s.AgentEventsAfter(t.Context(), agents, after, upto, types, limit)
+		require.NoError(t, err)
+		var out []int64
+		for _, e := range events {
+			out = append(out, e.Seq)
+		}
+		return out
+	}
+	require.Equal(t, []int64{2, 4, 6, 8}, seqs([]string{"agent-00003", "agent-00001", "agent-00003", "nobody"}, 0, 8, nil, 10))
+	require.Equal(t, []int64{2, 4, 6}, seqs([]string{"agent-00001", "agent-00003"}, 0, 8, nil, 3))
+	require.Equal(t, []int64{4, 6}, seqs([]string{"agent-00001", "agent-00003"}, 2, 7, nil, 10))
+	require.Equal(t, []int64{6}, seqs([]string{"agent-00001"}, 0, 8, []string{"failoverCompleted"}, 10))
+	require.Equal(t, []int64{5, 6}, seqs(nil, 0, 8, []string{"failoverCompleted"}, 2))
+	require.Equal(t, []int64{3, 4, 5, 6, 7, 8}, seqs(nil, 2, 100, nil, 100))
+	require.Empty(t, seqs([]string{}, 0, 8, nil, 10))
+}
+
+// A commit whose answer is lost may have happened. Loading again tells, and the log holds it once.
+func TestAnAnswerThatIsLost(t *testing.T) {
+	t.Parallel()
+	server := postgrestest.Start(t)
+	s := open(t, server.URL())
+	epoch := lead(t, s).Epoch
+	commit(t, s, epoch, shifted(1, failover.Detected))
+
+	server.Kill()
+	_, err := s.Commit(t.Context(), epoch, shifted(1, failover.Completed))
+	require.Error(t, err)
+	require.True(t, store.IsUnavailable(err), "%v", err)
+	require.True(t, store.IsUnavailable(s.Ping(t.Context())))
+
+	server.Start()
+	require.Eventually(t, func() bool { return s.Ping(t.Context()) == nil }, 5*time.Second, 10*time.Millisecond)
+	snap, err := s.Load(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, failover.Detected, snap.Agents[0].Failover.Status)
+	commit(t, s, epoch, shifted(1, failover.Completed))
+	events, err := s.EventsAfter(t.Context(), 0, 10)
+	require.NoError(t, err)
+	require.True(t, slices.IsSortedFunc(events, func(a, b store.LogEvent) int { return int(a.Seq - b.Seq) }))
+	require.Len(t, events, 3)
+}
+
+func TestAStoreOpensWithoutADatabase(t *testing.T) {
+	t.Parallel()
+	s, err := store.Open(t.Context(), store.Options{URL: "postgres://nobody@127.0.0.1:1/nothing"})
+	require.NoError(t, err)
+	defer s.Close()
+	_, err = s.Load(t.Context())
+	require.Error(t, err)
+	require.True(t, store.IsUnavailable(err), "%v", err)
+
+	_, err = store.Open(t.Context(), store.Options{URL: "postgres://user:secret@host:port/db"})
+	require.Error(t, err)
+	require.NotContains(t, err.Error(), "secret")
+	require.False(t, store.IsUnavailable(pgx.ErrNoRows))
+}

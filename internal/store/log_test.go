@@ -1,0 +1,304 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"changeover/internal/failover"
+	"changeover/internal/postgres/postgrestest"
+	"changeover/internal/store"
+)
+
+const retention = 24 * time.Hour
+
+// partition makes the partition of a day in the past, and moves events there.
+func moveEvents(t *testing.T, conn *pgx.Conn, daysAgo int, from, to int64) {
+	t.Helper()
+	var name string
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT 'events_' || to_char((now() AT TIME ZONE 'UTC')::date - $1::int, 'YYYYMMDD')", daysAgo).Scan(&name))
+	exec(t, conn, fmt.Sprintf(`DO $$ BEGIN EXECUTE format('CREATE TABLE IF NOT EXISTS %s PARTITION OF events FOR VALUES FROM (%%L) TO (%%L)',
+		(now() AT TIME ZONE 'UTC')::date - %d, (now() AT TIME ZONE 'UTC')::date - %d); END $$`, name, daysAgo, daysAgo-1))
+	exec(t, conn, "UPDATE events SET day = day - $1::int WHERE seq BETWEEN $2 AND $3", daysAgo, from, to)
+}
+
+func partitions(t *testing.T, conn *pgx.Conn) int {
+	t.Helper()
+	return query[int](t, conn, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'events'::regclass")
+}
+
+func TestRetentionDropsWholeDaysFromTheBeginning(t *testing.T) {
+	t.Parallel()
+	s, conn := newStore(t)
+	first := lead(t, s).Epoch
+	commit(t, s, first, detected(10))
+	depose(t, conn)
+	second := lead(t, s).Epoch
+	commit(t, s, second, detected(10))
+	depose(t, conn)
+	third := lead(t, s).Epoch
+	commit(t, s, third, detected(10))
+	moveEvents(t, conn, 3, 1, 12)
+	moveEvents(t, conn, 2, 13, 15)
+	moveEvents(t, conn, 1, 16, 25)
+	before := partitions(t, conn)
+
+	require.NoError(t, s.MaintainPartitions(t.Context(), retention))
+	require.NoError(t, s.MaintainPartitions(t.Context(), retention)) // nothing left to do
+	require.Equal(t, before-2, partitions(t, conn), "yesterday may still hold events of the last 24 hours")
+	st, err := s.LogState(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, int64(16), st.OldestSeq)
+	require.Equal(t, store.Position{Epoch: third, Seq: 30}, st.Head)
+	require.Equal(t, []store.Term{{Epoch: second, FirstSeq: 11}, {Epoch: third, FirstSeq: 21}}, st.Terms, "the first term has no event left")
+	require.Equal(t, second, st.EpochOf(15), "the last one before the oldest is a good position too")
+
+	events, err := s.EventsAfter(t.Context(), 15, 100)
+	require.NoError(t, err)
+	require.Len(t, events, 15)
+	_, err = s.EventsAfter(t.Context(), 14, 100)
+	require.ErrorIs(t, err, store.ErrPruned)
+	_, err = s.AgentEventsAfter(t.Context(), []string{"agent-00001"}, 14, 30, nil, 100)
+	require.ErrorIs(t, err, store.ErrPruned)
+	_, err = s.AgentEventsAfter(t.Context(), nil, 14, 30, nil, 100)
+	require.ErrorIs(t, err, store.ErrPruned)
+	got, err := s.AgentEventsAfter(t.Context(), []string{"agent-00001"}, 15, 30, nil, 100)
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+
+	// The log goes on, and everything may go.
+	moveEvents(t, conn, 4, 1, 100)
+	require.NoError(t, s.MaintainPartitions(t.Context(), retention))
+	st, err = s.LogState(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, int64(31), st.OldestSeq)
+	require.Equal(t, []store.Term{{Epoch: third, FirstSeq: 21}}, st.Terms)
+	require.Equal(t, int64(31), commit(t, s, third, detected(1)).First.Seq)
+}
+
+// Nobody made a partition for today: the service was away for long, or its clock is not the database's.
+func TestAMissingPartitionFailsNoCommit(t *testing.T) {
+	t.Parallel()
+	s, conn := newStore(t)
+	epoch := lead(t, s).Epoch
+	exec(t, conn, `DO $$ DECLARE p regclass; BEGIN
+		FOR p IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'events'::regclass AND inhrelid <> 'events_default'::regclass
+		LOOP EXECUTE format('DROP TABLE %s', p); END LOOP; END $$`)
+	require.Equal(t, 1, partitions(t, conn))
+	commit(t, s, epoch, detected(3))
+	require.Equal(t, 3, query[int](t, conn, "SELECT count(*) FROM events_default"))
+
+	// The day that began in the default partition stays there; the others are made.
+	require.NoError(t, s.MaintainPartitions(t.Context(), retention))
+	require.Equal(t, 1+7, partitions(t, conn))
+	commit(t, s, epoch, detected(3))
+	events, err := s.EventsAfter(t.Context(), 0, 10)
+	require.NoError(t, err)
+	require.Len(t, events, 6)
+
+	// Retention holds there too.
+	exec(t, conn, "UPDATE events SET day = day - 3 WHERE seq <= 4")
+	require.NoError(t, s.MaintainPartitions(t.Context(), retention))
+	st, err := s.LogState(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, int64(5), st.OldestSeq)
+	require.Equal(t, 2, query[int](t, conn, "SELECT count(*) FROM events"))
+}
+
+// Maintenance and commits take the same locks in the same order: none of them fails, neither ever waits for the other in a circle.
+func TestMaintenanceAndCommitsTogether(t *testing.T) {
+	t.Parallel()
+	s, conn := newStore(t)
+	epoch := lead(t, s).Epoch
+	commit(t, s, epoch, detected(100))
+	stop, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+			}
+			if _, err := s.Commit(t.Context(), epoch, detected(50)); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	for i := range 10 {
+		moveEvents(t, conn, 3, int64(i*5), int64(i*5+5))
+		require.NoError(t, s.MaintainPartitions(t.Context(), retention))
+		exec(t, conn, "DROP TABLE events_"+query[string](t, conn, "SELECT to_char((now() AT TIME ZONE 'UTC')::date + 7, 'YYYYMMDD')"))
+	}
+	close(stop)
+	require.NoError(t, <-done)
+}
+
+func TestListenHearsAndReconnects(t *testing.T) {
+	t.Parallel()
+	url := postgrestest.NewDatabase(t)
+	s, conn := open(t, url), connect(t, url)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	heard := make(chan string, 100)
+	done := make(chan error, 1)
+	go func() {
+		done <- s.Listen(ctx, []string{store.ChannelLog, store.ChannelInbox}, func(channel string) { heard <- channel })
+	}()
+	next := func() string {
+		select {
+		case c := <-heard:
+			return c
+		case <-time.After(10 * time.Second):
+			t.Fatal("heard nothing")
+			return ""
+		}
+	}
+	require.Equal(t, store.ChannelLog, next(), "something may have happened before it listened")
+	require.Equal(t, store.ChannelInbox, next())
+	epoch := lead(t, s).Epoch
+	commit(t, s, epoch, detected(1))
+	require.Equal(t, store.ChannelLog, next())
+	_, err := s.AppendCommand(t.Context(), store.CommandReport, "x", "", "")
+	require.NoError(t, err)
+	require.Equal(t, store.ChannelInbox, next())
+
+	for range 2 {
+		exec(t, conn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'")
+		require.Equal(t, store.ChannelLog, next(), "something may have happened meanwhile")
+		require.Equal(t, store.ChannelInbox, next())
+		commit(t, s, epoch, detected(1))
+		require.Equal(t, store.ChannelLog, next())
+	}
+	cancel()
+	require.NoError(t, <-done)
+}
+
+func TestListenNeedsNoDatabaseToBegin(t *testing.T) {
+	t.Parallel()
+	server := postgrestest.Start(t)
+	server.Stop()
+	s := open(t, server.URL())
+	ctx, cancel := context.WithCancel(t.Context())
+	heard, done := make(chan string, 10), make(chan error, 1)
+	go func() {
+		done <- s.Listen(ctx, []string{store.ChannelLog}, func(channel string) { heard <- channel })
+	}()
+	server.Start()
+	require.Equal(t, store.ChannelLog, <-heard)
+	cancel()
+	require.NoError(t, <-done)
+}
+
+func TestHealthIsThatOfTheLastLeader(t *testing.T) {
+	t.Parallel()
+	s, _ := newStore(t)
+	epoch := lead(t, s).Epoch
+	down := store.RegionHealth{Group: "main", Region: "us-east-1", State: "down", Since: start, LastError: "i/o timeout", LastErrorAt: start}
+	well := store.RegionHealth{Group: "main", Region: "us-west-2", State: "healthy", Since: start, LastSuccess: start.Add(time.Minute)}
+	require.NoError(t, s.SaveHealth(t.Context(), epoch, []store.RegionHealth{well, {Group: "main", Region: "us-east-1", State: "healthy"}}))
+	require.NoError(t, s.SaveHealth(t.Context(), epoch, []store.RegionHealth{down}))
+	health, err := s.Health(t.Context())
+	require.NoError(t, err)
+	for i := range health {
+		require.WithinDuration(t, time.Now(), health[i].UpdatedAt, time.Minute)
+		health[i].UpdatedAt = time.Time{}
+	}
+	require.Equal(t, []store.RegionHealth{down, well}, health)
+}
+
+func TestMigrateTogetherAndAgain(t *testing.T) {
+	t.Parallel()
+	url := postgrestest.NewEmptyDatabase(t)
+	conn := connect(t, url)
+	s := open(t, url)
+	require.ErrorContains(t, s.CheckSchema(t.Context()), "server migrate")
+	failed := make(chan error)
+	for range 4 {
+		go func() { failed <- store.Migrate(t.Context(), url, slog.New(slog.DiscardHandler)) }()
+	}
+	for range 4 {
+		require.NoError(t, <-failed)
+	}
+	require.NoError(t, s.CheckSchema(t.Context()))
+	commit(t, s, lead(t, s).Epoch, shifted(1, failover.Pending))
+	logID := query[string](t, conn, "SELECT log_id FROM event_log")
+	require.Len(t, logID, 12)
+	require.NoError(t, store.Migrate(t.Context(), url, slog.New(slog.DiscardHandler)))
+	require.Equal(t, logID, query[string](t, conn, "SELECT log_id FROM event_log"))
+	require.Equal(t, 1, query[int](t, conn, "SELECT count(*) FROM events"))
+
+	// A schema that is newer is fine: old replicas go on during a rolling update.
+	exec(t, conn, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, true)")
+	require.NoError(t, s.CheckSchema(t.Context()))
+}
+
+// The service's own role does not own the tables: it can do all that the service does, and cannot change the audit.
+func TestTheServicesRoleNeedNotOwnTheTables(t *testing.T) {
+	t.Parallel()
+	url := postgrestest.NewDatabase(t)
+	owner := connect(t, url)
+	const role = `svc "quoted" 'role'`
+	exec(t, owner, "CREATE ROLE "+pgx.Identifier{role}.Sanitize()+" LOGIN")
+	t.Cleanup(func() {
+		exec := func(sql string) {
+			_, err := owner.Exec(context.Background(), sql)
+			require.NoError(t, err)
+		}
+		exec("DROP OWNED BY " + pgx.Identifier{role}.Sanitize())
+		exec("DROP ROLE " + pgx.Identifier{role}.Sanitize())
+	})
+	require.NoError(t, store.GrantService(t.Context(), url, role))
+	require.NoError(t, store.GrantService(t.Context(), url, role))
+
+	config, err := pgx.ParseConfig(url)
+	require.NoError(t, err)
+	serviceURL := fmt.Sprintf(`user='%s' host='%s' port=%d dbname='%s'`, `svc "quoted" \'role\'`, config.Host, config.Port, config.Database)
+	s, service := open(t, serviceURL), connect(t, serviceURL)
+	require.Equal(t, role, query[string](t, service, "SELECT current_user"))
+
+	require.NoError(t, s.CheckSchema(t.Context()))
+	epoch := lead(t, s).Epoch
+	id, err := s.Submit(t.Context(), store.CommandForce, "x", store.AuditEntry{Subject: "operator", Action: "force"})
+	require.NoError(t, err)
+	e := shifted(2, failover.Pending)
+	e.Results = []failover.Result{{CommandID: id, Outcome: failover.OutcomeDone}}
+	e.Changes = []failover.Change{{TDG: "tdg", ObservedAt: start}}
+	e.TDGs, e.Groups = []*failover.TDG{{ID: "tdg"}}, []*failover.Group{{}}
+	commit(t, s, epoch, e)
+	commit(t, s, epoch, failover.Effects{RemovedAgents: []string{"agent-00000"}})
+	moveEvents(t, owner, 3, 1, 1)
+	require.NoError(t, s.MaintainPartitions(t.Context(), retention))
+	st, err := s.LogState(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, int64(2), st.OldestSeq)
+	require.NoError(t, s.SaveHealth(t.Context(), epoch, []store.RegionHealth{{Group: "main", Region: "us-east-1"}}))
+	require.NoError(t, s.SyncConnections(t.Context(), "replica", []store.Connection{{ID: "1", Since: start}}, nil))
+	_, err = s.BeginIdempotent(t.Context(), "scope", "key", []byte("body"))
+	require.NoError(t, err)
+	require.NoError(t, s.Prune(t.Context()))
+	_, err = s.Load(t.Context())
+	require.NoError(t, err)
+
+	for _, sql := range []string{"UPDATE audit SET subject = 'nobody'", "DELETE FROM audit", "TRUNCATE audit", "DROP TABLE audit", "ALTER TABLE audit DISABLE TRIGGER ALL"} {
+		_, err := service.Exec(t.Context(), sql)
+		require.Error(t, err, sql)
+	}
+	for _, sql := range []string{"UPDATE audit SET subject = 'nobody'", "DELETE FROM audit", "TRUNCATE audit"} { // the owner, by mistake
+		_, err := owner.Exec(t.Context(), sql)
+		require.ErrorContains(t, err, "append-only", sql)
+	}
+	// Whoever may connect may not drop history.
+	exec(t, owner, "CREATE ROLE stranger LOGIN")
+	t.Cleanup(func() { _, _ = owner.Exec(context.Background(), "DROP ROLE stranger") })
+	exec(t, owner, "SET ROLE stranger")
+	_, err = owner.Exec(t.Context(), "SELECT maintain_event_partitions('0', 0)")
+	require.ErrorContains(t, err, "permission denied")
+	exec(t, owner, "RESET ROLE")
+}
