@@ -68,6 +68,7 @@ func (s *Server) GetEvents(ctx context.Context, r contract.GetEventsRequestObjec
 	if err != nil {
 		return nil, err
 	}
+	q.All = true
 	list, err := s.history(ctx, q)
 	return contract.GetEvents200JSONResponse(list), err
 }

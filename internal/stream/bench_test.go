@@ -1,2 +1,249 @@
 package stream
-func benchClient() bool { return false }
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"changeover/internal/failover"
+	"changeover/internal/store"
+)
+
+// benchStreams is the floor of the benchmarks: so many agents, each with one stream.
+const benchStreams = 10_000
+
+// benchClient turns the test binary into the desktops of a benchmark: a process of its own, so that the memory of
+// clients does not count as the server's. It opens a stream for each agent and tells each time when all of them have
+// received another event.
+func benchClient() bool {
+	addr := os.Getenv("CHANGEOVER_BENCH_CLIENT")
+	if addr == "" {
+		return false
+	}
+	var snapshots, events atomic.Int64
+	var dialing sync.WaitGroup
+	lanes := make(chan struct{}, 64)
+	for i := range benchStreams {
+		lanes <- struct{}{}
+		dialing.Go(func() {
+			defer func() { <-lanes }()
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				panic(err)
+			}
+			fmt.Fprintf(conn, "GET /agents/%s HTTP/1.1\r\nHost: changeover\r\nAccept: text/event-stream\r\n"+
+				"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36\r\n"+
+				"Accept-Language: en-US,en;q=0.9\r\nAccept-Encoding: gzip, deflate, br, zstd\r\nSec-Fetch-Mode: cors\r\n"+
+				"Authorization: Bearer %s\r\n\r\n", benchAgent(i), strings.Repeat("x", 900))
+			ready := make(chan struct{})
+			go func() {
+				first := true
+				b := make([]byte, 1024)
+				for {
+					n, err := conn.Read(b)
+					if err != nil {
+						return
+					}
+					if k := int64(bytes.Count(b[:n], []byte("data:"))); k > 0 {
+						if first {
+							first, k = false, k-1
+							snapshots.Add(1)
+							close(ready)
+						}
+						if events.Add(k)/benchStreams != (events.Load()-k)/benchStreams {
+							fmt.Println("round")
+						}
+					}
+				}
+			}()
+			<-ready
+		})
+	}
+	dialing.Wait()
+	fmt.Println("open", snapshots.Load())
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	return true
+}
+
+func benchAgent(i int) string { return fmt.Sprintf("%08d-9b8e-4c57-a2f1-6d3c5b7e9f10", i) }
+
+// desktops are the running client process.
+type desktops struct {
+	lines *bufio.Scanner
+	stdin io.Closer
+	cmd   *exec.Cmd
+}
+
+func startDesktops(b *testing.B, addr string) *desktops {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "CHANGEOVER_BENCH_CLIENT="+addr)
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	require.NoError(b, err)
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(b, err)
+	require.NoError(b, cmd.Start())
+	d := &desktops{lines: bufio.NewScanner(stdout), stdin: stdin, cmd: cmd}
+	b.Cleanup(func() { _ = stdin.Close(); _ = cmd.Wait() })
+	d.expect(b, "open "+strconv.Itoa(benchStreams))
+	return d
+}
+
+func (d *desktops) expect(b *testing.B, line string) {
+	require.True(b, d.lines.Scan(), "the client ended")
+	require.Equal(b, line, d.lines.Text())
+}
+
+// benchHub serves a floor of agents on a real socket.
+func benchHub(b *testing.B) (hub *Hub, s *fakeStore, addr string) {
+	s = newFakeStore()
+	for i := range benchStreams {
+		s.know(activeIn(east, benchAgent(i))...)
+	}
+	o := testOptions(s)
+	o.MaxConnections = benchStreams + 100
+	hub = New(o)
+	return hub, s, serveBench(b, handler(hub), func(ctx context.Context) { _ = hub.Run(ctx) })
+}
+
+func serveBench(b *testing.B, handler http.Handler, run func(context.Context)) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(b, err)
+	server := &http.Server{Handler: handler}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = server.Serve(l) })
+	wg.Go(func() { run(ctx) })
+	b.Cleanup(func() { cancel(); _ = server.Close(); wg.Wait() })
+	return l.Addr().String()
+}
+
+// BenchmarkIdleStream measures what an idle stream costs: 10,000 of them on loopback, the clients in another process. rss
+// is what the kernel counts while the collector does as it likes; rss-min is what is left once it has returned all it can.
+func BenchmarkIdleStream(b *testing.B) {
+	b.Run("hub", func(b *testing.B) {
+		hub, _, addr := benchHub(b)
+		require.Eventually(b, hub.Ready, 5*time.Second, time.Millisecond)
+		benchIdle(b, addr)
+	})
+	b.Run("net/http", func(b *testing.B) {
+		p := newPlain()
+		benchIdle(b, serveBench(b, p, func(ctx context.Context) { <-ctx.Done() }))
+	})
+}
+
+func benchIdle(b *testing.B, addr string) {
+	for b.Loop() {
+		debug.FreeOSMemory()
+		before, rssBefore, goroutines := memStats(), rss(b), runtime.NumGoroutine()
+		d := startDesktops(b, addr)
+		rssAfter := rss(b)
+		debug.FreeOSMemory()
+		after, rssMin := memStats(), rss(b)
+		per := func(n int64) float64 { return float64(n) / benchStreams / 1024 }
+		b.ReportMetric(per(rssAfter-rssBefore), "rss-KiB/stream")
+		b.ReportMetric(per(rssMin-rssBefore), "rss-min-KiB/stream")
+		b.ReportMetric(per(int64(after.HeapAlloc)-int64(before.HeapAlloc)), "heap-KiB/stream")
+		b.ReportMetric(per(int64(after.StackInuse)-int64(before.StackInuse)), "stack-KiB/stream")
+		b.ReportMetric(float64(runtime.NumGoroutine()-goroutines)/benchStreams, "goroutines/stream")
+		b.ReportMetric(0, "ns/op")
+		_ = d.stdin.Close()
+	}
+}
+
+func memStats() (m runtime.MemStats) { runtime.ReadMemStats(&m); return m }
+
+func rss(b *testing.B) int64 {
+	statm, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		b.Skip("resident memory is read from /proc: ", err)
+	}
+	pages, err := strconv.ParseInt(strings.Fields(string(statm))[1], 10, 64)
+	require.NoError(b, err)
+	return pages * int64(os.Getpagesize())
+}
+
+// BenchmarkDelivery measures how long 10,000 streams of 10,000 agents take to receive one event each, from the commit to the last
+// client, beside a handler of net/http alone that does nothing but write prepared bytes.
+func BenchmarkDelivery(b *testing.B) {
+	b.Run("hub", func(b *testing.B) {
+		hub, s, addr := benchHub(b)
+		require.Eventually(b, hub.Ready, 5*time.Second, time.Millisecond)
+		d := startDesktops(b, addr)
+		shift := make([]failover.Event, benchStreams)
+		for i := range shift {
+			shift[i] = detected(benchAgent(i), "019a2b3c-4d5e-7f60-8a9b-0c1d2e3f4a5b")
+		}
+		for b.Loop() {
+			s.commit(shift...)
+			d.expect(b, "round")
+		}
+		b.ReportMetric(float64(benchStreams*b.N)/b.Elapsed().Seconds(), "events/s")
+	})
+	b.Run("net/http", func(b *testing.B) {
+		p := newPlain()
+		d := startDesktops(b, serveBench(b, p, func(ctx context.Context) { <-ctx.Done() }))
+		e := detected(benchAgent(0), "019a2b3c-4d5e-7f60-8a9b-0c1d2e3f4a5b")
+		row := store.LogEvent{Seq: 1, Epoch: 1_770_000_000_000, AgentID: e.AgentID, Type: e.Type, Data: e.AppendData(nil)}
+		frame := fmt.Appendf(nil, "id: 4f3c2b1a0d9e-%d-%d\ndata: %s\nevent: %s\n\n", row.Epoch, row.Seq, row.Data, row.Type)
+		for b.Loop() {
+			p.publish(frame)
+			d.expect(b, "round")
+		}
+		b.ReportMetric(float64(benchStreams*b.N)/b.Elapsed().Seconds(), "events/s")
+	})
+}
+
+// plain is the least that a handler of net/http can do: a channel per client.
+type plain struct {
+	mu      sync.Mutex
+	clients map[chan []byte]struct{}
+}
+
+func newPlain() *plain { return &plain{clients: make(map[chan []byte]struct{})} }
+
+func (p *plain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := make(chan []byte, 64)
+	p.mu.Lock()
+	p.clients[c] = struct{}{}
+	p.mu.Unlock()
+	defer func() { p.mu.Lock(); delete(p.clients, c); p.mu.Unlock() }()
+	w.Header().Set("Content-Type", "text/event-stream")
+	_, _ = io.WriteString(w, "retry: 3000\n\ndata: {}\n\n")
+	_ = http.NewResponseController(w).Flush()
+	for {
+		select {
+		case <-r.Context().Done():
+			return
+		case frame := <-c:
+			if _, err := w.Write(frame); err != nil {
+				return
+			}
+			_ = http.NewResponseController(w).Flush()
+		}
+	}
+}
+
+func (p *plain) publish(frame []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.clients {
+		c <- frame
+	}
+}

@@ -64,7 +64,7 @@ type resumption struct {
 	asked  int64  // the poll under way when it was found ahead of this replica
 }
 
-// Header is called by the library to set headers that [connect] has sent already: they go nowhere.
+// Header is called by the library to set headers that the transport has sent already: they go nowhere.
 func (c *conn) Header() http.Header { return make(http.Header) }
 
 // WriteHeader does nothing: see Header.

@@ -28,7 +28,7 @@
 // # The library
 //
 // Frames are written by r3labs/sse, one of its streams for each connection; [conn] says how it is held so that it neither leaks
-// nor repeats. On HTTP/1 the connection is taken out of net/http, see [connect]: an idle stream is three parked
+// nor repeats. On HTTP/1 the connection is taken out of net/http, see newTransport: an idle stream is three parked
 // goroutines and no buffer. One timer wheel beats for all.
 //
 // # When something is away

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"changeover/internal/failover"
@@ -20,13 +21,14 @@ type fakeStore struct {
 	events     []store.LogEvent // of seq 1 on; those before oldest count as dropped
 	oldest     int64
 	terms      []store.Term
-	views      map[string]store.AgentView
-	silent     bool // no doorbell: poll
-	down       bool // every call fails
-	wake       func(string)
+	views      map[string]store.AgentView // before the first event
+	silent     bool                       // no doorbell: poll
+	down       bool                       // every call fails
+	wakes      []func(string)
 	calls      map[string]int
 	registered map[string]store.Connection
-	agentsIn   int // the most agents that one AgentEventsAfter asked for
+	gate       chan struct{} // AgentEventsAfter waits until it is closed
+	agentsIn   int           // the most agents that one AgentEventsAfter asked for
 }
 
 var errDown = errors.New("connection refused")
@@ -60,12 +62,12 @@ func (s *fakeStore) commit(events ...failover.Event) []store.LogEvent {
 		}
 	}
 	rows = s.appendRows(rows)
-	wake := s.wake
+	wakes := slices.Clone(s.wakes)
 	if s.silent {
-		wake = nil
+		wakes = nil
 	}
 	s.mu.Unlock()
-	if wake != nil {
+	for _, wake := range wakes {
 		wake("changeover_log")
 	}
 	return rows
@@ -79,12 +81,6 @@ func (s *fakeStore) appendRows(rows []store.LogEvent) []store.LogEvent {
 			s.terms = append(s.terms, store.Term{Epoch: s.epoch, FirstSeq: rows[i].Seq})
 		}
 		s.events = append(s.events, rows[i])
-		before, known := s.views[rows[i].AgentID]
-		v := &store.AgentView{AgentID: rows[i].AgentID, State: failover.AgentUnknown}
-		if known {
-			v = &before
-		}
-		s.views[rows[i].AgentID] = *nextView(v, &rows[i])
 	}
 	return rows
 }
@@ -99,15 +95,12 @@ func (s *fakeStore) know(views ...store.AgentView) {
 }
 
 // lose is an asynchronous failover of Postgres: commits after seq are gone, and another leader writes.
-func (s *fakeStore) lose(seq int64, views ...store.AgentView) {
+func (s *fakeStore) lose(seq int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.events = s.events[:seq]
 	s.terms = slices.DeleteFunc(s.terms, func(t store.Term) bool { return t.FirstSeq > seq })
 	s.epoch += 60_000
-	for _, v := range views {
-		s.views[v.AgentID] = v
-	}
 }
 
 // newLeader begins another epoch.
@@ -122,6 +115,13 @@ func (s *fakeStore) prune(oldest int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.oldest = oldest
+}
+
+// replace puts another database in this one's place.
+func (s *fakeStore) replace(logID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.logID, s.events, s.terms, s.epoch = logID, nil, nil, s.epoch+60_000
 }
 
 func (s *fakeStore) setDown(down bool) {
@@ -188,6 +188,11 @@ func (s *fakeStore) AgentEventsAfter(_ context.Context, agentIDs []string, after
 	if err != nil {
 		return nil, err
 	}
+	if gate := s.gate; gate != nil {
+		unlock()
+		<-gate
+		s.mu.Lock()
+	}
 	defer unlock()
 	s.agentsIn = max(s.agentsIn, len(agentIDs))
 	if afterSeq+1 < s.oldest {
@@ -215,16 +220,24 @@ func (s *fakeStore) AgentViews(context.Context) ([]store.AgentView, store.Positi
 		return nil, store.Position{}, err
 	}
 	defer unlock()
+	now := make(map[string]*store.AgentView, len(s.views))
+	for id, v := range s.views {
+		now[id] = &v
+	}
+	for i := range s.events {
+		e := &s.events[i]
+		now[e.AgentID] = nextView(now[e.AgentID], e, decodeData(e))
+	}
 	var views []store.AgentView
-	for _, v := range s.views {
-		views = append(views, v)
+	for _, v := range now {
+		views = append(views, *v)
 	}
 	return views, s.head(), nil
 }
 
 func (s *fakeStore) Listen(ctx context.Context, channels []string, wake func(string)) error {
 	s.mu.Lock()
-	s.wake = wake
+	s.wakes = append(s.wakes, wake)
 	s.mu.Unlock()
 	for _, c := range channels {
 		wake(c)
@@ -258,4 +271,22 @@ func (s *fakeStore) connections() []store.Connection {
 		list = append(list, c)
 	}
 	return list
+}
+
+// replicaStore is one replica's way to a shared store, which can be cut on its own.
+type replicaStore struct {
+	*fakeStore
+	cut atomic.Bool
+}
+
+func (s *replicaStore) EventsAfter(ctx context.Context, seq int64, limit int) ([]store.LogEvent, error) {
+	if s.cut.Load() {
+		return nil, errDown
+	}
+	return s.fakeStore.EventsAfter(ctx, seq, limit)
+}
+
+func (s *replicaStore) Listen(ctx context.Context, _ []string, _ func(string)) error {
+	<-ctx.Done() // no doorbell
+	return nil
 }

@@ -2,18 +2,22 @@ package stream
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -51,30 +55,43 @@ func testOptions(s Store) Options {
 type harness struct {
 	t      testing.TB
 	hub    *Hub
-	store  *fakeStore
 	server *http.Server
+	reg    *prometheus.Registry
 	dial   func(context.Context, string, string) (net.Conn, error)
 	cancel context.CancelFunc
 	done   chan struct{}
+
+	clients []*client
+	until   time.Time // the token's end of the next connections; zero: none
 }
 
 // handler routes as the API does.
-func handler(hub *Hub) http.Handler {
+func handler(hub *Hub, options ...ServeOption) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /agents/{id}", func(w http.ResponseWriter, r *http.Request) { hub.ServeAgent(w, r, r.PathValue("id")) })
-	mux.HandleFunc("GET /all", func(w http.ResponseWriter, r *http.Request) { hub.ServeAll(w, r) })
+	mux.HandleFunc("GET /agents/{id}", func(w http.ResponseWriter, r *http.Request) {
+		hub.ServeAgent(w, r, r.PathValue("id"), options...)
+	})
+	mux.HandleFunc("GET /all", func(w http.ResponseWriter, r *http.Request) { hub.ServeAll(w, r, options...) })
 	return mux
 }
 
 // newHarness starts a hub. Tests call it inside synctest.Test.
-func newHarness(t testing.TB, s *fakeStore, change ...func(*Options)) *harness {
+func newHarness(t testing.TB, s Store, change ...func(*Options)) *harness {
 	o := testOptions(s)
+	reg := prometheus.NewRegistry()
+	o.Metrics = NewMetrics(reg)
 	for _, f := range change {
 		f(&o)
 	}
 	l := newPipeListener()
-	h := &harness{t: t, hub: New(o), store: s, dial: l.dial, done: make(chan struct{})}
-	h.server = &http.Server{Handler: handler(h.hub), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
+	h := &harness{t: t, hub: New(o), reg: reg, dial: l.dial, done: make(chan struct{})}
+	h.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var options []ServeOption
+		if !h.until.IsZero() {
+			options = append(options, Until(h.until))
+		}
+		handler(h.hub, options...).ServeHTTP(w, r)
+	}), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
 	go func() { _ = h.server.Serve(l) }()
 	h.run()
 	t.Cleanup(func() {
@@ -140,7 +157,35 @@ func (h *harness) connect(path string, header ...string) *client {
 	require.NoError(h.t, err)
 	c := &client{t: h.t, response: resp, cancel: cancel}
 	go c.read()
+	h.clients = append(h.clients, c)
 	h.t.Cleanup(c.close)
+	synctest.Wait()
+	return c
+}
+
+// stalled opens a stream and reads its first frame alone, the retry.
+func (h *harness) stalled(path string) net.Conn {
+	h.t.Helper()
+	conn, err := h.dial(h.t.Context(), "", "")
+	require.NoError(h.t, err)
+	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: changeover\r\n\r\n", path)
+	require.NoError(h.t, err)
+	var header []byte
+	for b := make([]byte, 1); !bytes.HasSuffix(header, []byte("\n\n\r\n")); header = append(header, b[0]) {
+		_, err := conn.Read(b)
+		require.NoError(h.t, err)
+	}
+	synctest.Wait()
+	return conn
+}
+
+// readFrom goes on reading a stream of which only the first frame was read.
+func readFrom(t testing.TB, conn net.Conn) *client {
+	c := &client{t: t, cancel: func() {}, response: &http.Response{Body: struct {
+		io.Reader
+		io.Closer
+	}{httputil.NewChunkedReader(conn), conn}}}
+	go c.read()
 	synctest.Wait()
 	return c
 }
@@ -229,6 +274,35 @@ func (m message) fields(t testing.TB) map[string]any {
 	var f map[string]any
 	require.NoError(t, json.Unmarshal([]byte(m.data), &f), m.data)
 	return f
+}
+
+// metric returns the value of a counter or gauge, or the number of observations of a histogram; labels are name=value.
+func (h *harness) metric(name string, labels ...string) float64 {
+	h.t.Helper()
+	families, err := h.reg.Gather()
+	require.NoError(h.t, err)
+	for _, f := range families {
+		if f.GetName() != "changeover_"+name {
+			continue
+		}
+	next:
+		for _, m := range f.GetMetric() {
+			for i, l := range m.GetLabel() {
+				if i >= len(labels) || l.GetName()+"="+l.GetValue() != labels[i] {
+					continue next
+				}
+			}
+			switch {
+			case m.Counter != nil:
+				return m.GetCounter().GetValue()
+			case m.Gauge != nil:
+				return m.GetGauge().GetValue()
+			case m.Histogram != nil:
+				return float64(m.GetHistogram().GetSampleCount())
+			}
+		}
+	}
+	return 0
 }
 
 // pipeListener accepts connections in memory.

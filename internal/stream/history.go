@@ -17,7 +17,8 @@ const MaxWait = 25 * time.Second
 
 // HistoryQuery asks for a part of the log.
 type HistoryQuery struct {
-	AgentID string        // empty: all agents
+	AgentID string        // whose
+	All     bool          // everybody's; then AgentID is empty
 	After   string        // a cursor; empty: from the oldest event that is kept
 	Types   []string      // event names; empty: all
 	Limit   int           // of items; positive
@@ -40,6 +41,9 @@ var ErrNotReady = errors.New("the event log has not been loaded yet")
 //
 // An error means that the database is needed and does not answer, or ErrNotReady.
 func (h *Hub) History(ctx context.Context, q HistoryQuery) (items []Item, next string, err error) {
+	if q.All != (q.AgentID == "") { // a missing claim must never open everybody's events
+		return nil, "", fmt.Errorf("history of agent %q, all %t: one of them expected", q.AgentID, q.All)
+	}
 	timeout := time.NewTimer(min(q.Wait, MaxWait))
 	defer timeout.Stop()
 	resume := &resumption{}

@@ -172,6 +172,10 @@ func Until(t time.Time) ServeOption { return func(o *serveOptions) { o.until = t
 // On HTTP/1 the connection is taken over and ServeAgent returns once the stream has begun; w and r must not be used any more.
 // On HTTP/2 it returns when the stream is over.
 func (h *Hub) ServeAgent(w http.ResponseWriter, r *http.Request, agentID string, options ...ServeOption) {
+	if agentID == "" { // a missing claim must never open everybody's events
+		http.NotFound(w, r)
+		return
+	}
 	h.serve(w, r, agentID, options)
 }
 
@@ -197,13 +201,14 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request, agentID string, opti
 		h.refuse(w, r, refusal)
 		return
 	}
-	out, inHandler, err := connect(w, r, retryFrame(spread(h.o.Retry, 3*h.o.Retry)), h.o.WriteTimeout)
-	if err != nil {
-		c.err = err
+	out, inHandler := newTransport(w, r, h.o.WriteTimeout)
+	h.attach(c, out, o)
+	if c.err = out.open(w.Header(), retryFrame(spread(h.o.Retry, 3*h.o.Retry))); c.err != nil {
 		h.drop(c)
 		return
 	}
-	h.start(c, out, o)
+	h.wg.Add(2) // until unsubscribed, and until the first feeder ends
+	h.server.CreateStream(c.id)
 	if inHandler {
 		c.run()
 		return
@@ -312,28 +317,26 @@ func (h *Hub) openOf(agentID string) int {
 	return n
 }
 
-// start makes the library's stream of a connection. From here on drop and unsubscribed end what was begun.
-func (h *Hub) start(c *conn, out transport, o serveOptions) {
-	h.wg.Add(2) // until unsubscribed, and until the first feeder ends
+// attach gives a connection its way to the client.
+func (h *Hub) attach(c *conn, out transport, o serveOptions) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	c.out = out
-	stopped := h.stopped
 	if !o.until.IsZero() {
 		c.expireAt(o.until)
 	}
-	h.mu.Unlock()
-	h.server.CreateStream(c.id)
-	if stopped {
+	if h.stopped {
 		out.abort()
 	}
 }
 
 // expireAt ends the connection when its token does. The client gets a few seconds to come back with another one;
-// they are jittered because tokens of a whole floor are issued together in the morning.
+// they are jittered because tokens of a whole floor are issued together in the morning. The caller holds the Hub's mutex.
 func (c *conn) expireAt(until time.Time) {
 	noticed := false
-	notice := max(0, time.Until(until)-spread(2*time.Second, 10*time.Second))
-	c.expiry = time.AfterFunc(notice, func() {
+	left := time.Until(until)
+	notice := min(spread(2*time.Second, 10*time.Second), left/2)
+	c.expiry = time.AfterFunc(left-notice, func() {
 		h := c.hub
 		h.mu.Lock()
 		over := h.conns[c.id] != c
@@ -516,8 +519,7 @@ func (h *Hub) Drain(ctx context.Context) {
 	select {
 	case <-gone:
 	case <-ctx.Done():
-		h.abortAll(closedDraining)
-		<-gone
+		h.abortAll(closedDraining) // Run waits for them
 	}
 }
 
@@ -537,7 +539,7 @@ func (h *Hub) abortAll(reason string) {
 			}
 			c.live = false
 		}
-		if c.out != nil { // else start does it
+		if c.out != nil { // else attach does it
 			c.out.abort()
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	"changeover/internal/failover"
 	"changeover/internal/store"
@@ -24,6 +25,7 @@ type memory struct {
 	oldest int64          // the first event that the database still holds, as last read
 	floor  int64          // events up to here came before this memory was loaded and are in no ring
 	head   store.Position // everything up to here is applied
+	headAt time.Time      // when the event at head was committed; zero: it was not read here
 	agents map[string]*agentMemory
 	rings  map[string]*ring // by failover group, so that a busy group does not push out the events of a quiet one
 	size   int              // of each ring
@@ -107,19 +109,19 @@ func (m *memory) check(c Cursor) verdict {
 // pruned says that events after seq are gone from the database.
 func (m *memory) pruned(seq int64) bool { return seq+1 < m.oldest }
 
-// add applies the next event. Its seq is head's plus one.
-func (m *memory) add(row *store.LogEvent, f *frame) {
+// add applies the next event, whose seq is head's plus one, and what its data tells.
+func (m *memory) add(row *store.LogEvent, d *eventData, f *frame) {
 	if epoch, ok := epochOf(m.terms, row.Seq); !ok || epoch != row.Epoch {
 		m.terms = append(m.terms, store.Term{Epoch: row.Epoch, FirstSeq: row.Seq})
 	}
-	m.head = f.position
+	m.head, m.headAt = f.position, row.CommittedAt
 
 	a := m.agents[row.AgentID]
 	if a == nil {
 		a = &agentMemory{last: m.floor}
 		m.agents[row.AgentID] = a
 	}
-	a.view = nextView(a.view, row)
+	a.view = nextView(a.view, row, d)
 
 	r := m.rings[row.Group]
 	if r == nil {
@@ -221,25 +223,36 @@ func (m *memory) viewsFor(agentID string) []*store.AgentView {
 	return views
 }
 
-// nextView returns the view after an event. It reads the data that desktops get, so a view can hold nothing that they
-// were not told.
-func nextView(before *store.AgentView, row *store.LogEvent) *store.AgentView {
+// eventData is what views take from the data that desktops get, so a view can hold nothing that they were not told.
+type eventData struct {
+	ActiveRegion     string                `json:"activeRegion"`
+	State            failover.AgentState   `json:"state"`
+	NextActiveRegion string                `json:"nextActiveRegion"`
+	ContactIDs       []string              `json:"contactIds"`
+	Errors           []failover.SetupError `json:"configureErrors"`
+	Code             string                `json:"code"`
+	Message          string                `json:"message"`
+}
+
+// decodeData reads an event's data. Events of a newer version may not be readable; they change nothing until the next
+// snapshot tells.
+func decodeData(row *store.LogEvent) *eventData {
+	var d eventData
+	if err := json.Unmarshal(row.Data, &d); err != nil {
+		return nil
+	}
+	return &d
+}
+
+// nextView returns the view after an event.
+func nextView(before *store.AgentView, row *store.LogEvent, d *eventData) *store.AgentView {
 	v := store.AgentView{AgentID: row.AgentID, State: failover.AgentUnknown}
 	if before != nil {
 		v = *before
 	}
 	v.Group = row.Group
-	var d struct {
-		ActiveRegion     string                `json:"activeRegion"`
-		State            failover.AgentState   `json:"state"`
-		NextActiveRegion string                `json:"nextActiveRegion"`
-		ContactIDs       []string              `json:"contactIds"`
-		Errors           []failover.SetupError `json:"configureErrors"`
-		Code             string                `json:"code"`
-		Message          string                `json:"message"`
-	}
-	if err := json.Unmarshal(row.Data, &d); err != nil {
-		return &v // an event of a newer version; the next snapshot tells
+	if d == nil {
+		return &v
 	}
 	switch row.Type {
 	case failover.EventSnapshot:

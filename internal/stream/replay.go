@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -13,6 +14,7 @@ const (
 	replayWorkers = 2    // queries at a time: desktops that come back must not keep the leader from its database
 	replayAgents  = 500  // streams that one query serves
 	replayRows    = 5000 // events per query
+	replayLinger  = 20 * time.Millisecond
 )
 
 // replayer reads for streams what memory does not hold any more. When a floor comes back after a long outage, its
@@ -56,39 +58,49 @@ func (p *replayer) ask(agent string, after, upto store.Position, stop <-chan str
 	}
 }
 
+// run answers until ctx ends.
 func (p *replayer) run(ctx context.Context) {
 	var g errgroup.Group
 	for range replayWorkers {
 		g.Go(func() error {
-			var next *replayRequest
 			for {
-				if next == nil {
-					select {
-					case <-ctx.Done():
-						return nil
-					case next = <-p.asked:
-					}
+				select {
+				case <-ctx.Done():
+					return nil
+				case r := <-p.asked:
+					p.serve(ctx, r)
 				}
-				batch := []*replayRequest{next}
-				next = nil
-			collect:
-				for batch[0].agent != "" && len(batch) < replayAgents {
-					select {
-					case r := <-p.asked:
-						if r.agent == "" {
-							next = r
-							break collect
-						}
-						batch = append(batch, r)
-					default:
-						break collect
-					}
-				}
-				p.answer(ctx, batch)
 			}
 		})
 	}
-	_ = g.Wait()
+	_ = g.Wait() // the functions return no error
+}
+
+// serve answers a request together with those that come within a moment.
+func (p *replayer) serve(ctx context.Context, first *replayRequest) {
+	if first.agent == "" {
+		p.answer(ctx, []*replayRequest{first})
+		return
+	}
+	batch := []*replayRequest{first}
+	linger := time.NewTimer(replayLinger)
+	defer linger.Stop()
+	for len(batch) < replayAgents {
+		select {
+		case r := <-p.asked:
+			if r.agent == "" {
+				p.answer(ctx, batch)
+				p.answer(ctx, []*replayRequest{r})
+				return
+			}
+			batch = append(batch, r)
+			continue
+		case <-linger.C:
+		case <-ctx.Done():
+		}
+		break
+	}
+	p.answer(ctx, batch)
 }
 
 // answer serves requests with one query.

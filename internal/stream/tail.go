@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"changeover/internal/store"
@@ -85,7 +84,7 @@ func (h *Hub) poll(ctx context.Context, stateAt *time.Time) error {
 // there, in its epoch, proves in the same query that what follows continues what was told.
 func (h *Hub) page(ctx context.Context, look bool, stateAt *time.Time) (more bool, err error) {
 	h.mu.Lock()
-	logID, head := h.mem.logID, h.mem.head
+	logID, head, headAt := h.mem.logID, h.mem.head, h.mem.headAt
 	h.mu.Unlock()
 	read := func(after int64) ([]store.LogEvent, error) {
 		rows, err := call(ctx, func(ctx context.Context) ([]store.LogEvent, error) {
@@ -104,6 +103,10 @@ func (h *Hub) page(ctx context.Context, look bool, stateAt *time.Time) (more boo
 	if head.Seq > 0 && len(rows) > 0 {
 		if rows[0].Epoch != head.Epoch {
 			return true, h.lost(ctx, fmt.Sprintf("event %d is of epoch %d, was of %d", head.Seq, rows[0].Epoch, head.Epoch))
+		}
+		// One leader may have lost commits and written others in their place without losing its lease.
+		if at := rows[0].CommittedAt; !headAt.IsZero() && !at.Equal(headAt) {
+			return true, h.lost(ctx, fmt.Sprintf("event %d was committed at %v, not at %v", head.Seq, at, headAt))
 		}
 		proven = true
 	}
@@ -217,13 +220,16 @@ func (h *Hub) apply(logID string, rows []store.LogEvent) {
 		return
 	}
 	frames := framesOf(logID, rows, h.log)
+	data := make([]*eventData, len(rows))
+	for i := range rows {
+		data[i] = decodeData(&rows[i])
+	}
 	// In parts, so that a shift of a whole floor does not hold up who connects meanwhile.
-	for part := range slices.Chunk(frames, applyPart) {
+	for i := 0; i < len(rows); {
 		h.mu.Lock()
-		for _, f := range part {
-			row := &rows[0]
-			rows = rows[1:]
-			h.mem.add(row, f)
+		for end := min(i+applyPart, len(rows)); i < end; i++ {
+			f := frames[i]
+			h.mem.add(&rows[i], data[i], f)
 			if f.event == nil {
 				continue
 			}

@@ -13,6 +13,8 @@ import (
 
 // transport is the way to one client. One goroutine writes; abort may be called by any, any number of times.
 type transport interface {
+	// open sends the response's header and the first piece of its body.
+	open(header http.Header, first []byte) error
 	// write sends one piece and breaks the connection when the client does not take it in time.
 	write(p []byte) error
 	// gone returns a channel that is closed once the client is gone or the connection was aborted. It may block until then.
@@ -23,29 +25,20 @@ type transport interface {
 	finish()
 }
 
-// connect sends the response's header and the first bytes of the body and returns the way to the client.
+// newTransport takes the way to the client out of a handler's hands.
 //
-// An HTTP/1 connection is taken out of net/http's hands: its handler returns, and with it go the handler's goroutine
-// and stack, both 4 KiB buffers and the request, which would stay for as long as the stream does. HTTP/2 shares a
-// connection among streams and cannot be taken over; there, and where a wrapper of w does not allow it, the handler
-// stays. inHandler tells which.
-func connect(w http.ResponseWriter, r *http.Request, first []byte, writeTimeout time.Duration) (t transport, inHandler bool, err error) {
+// An HTTP/1 connection is taken over: its handler returns, and with it go the handler's goroutine and stack, both 4 KiB
+// buffers and the request, which would stay for as long as the stream does. HTTP/2 shares a connection among streams
+// and cannot be taken over; there, and where a wrapper of w does not allow it, the handler stays. inHandler tells which.
+func newTransport(w http.ResponseWriter, r *http.Request, writeTimeout time.Duration) (t transport, inHandler bool) {
 	controller := http.NewResponseController(w)
 	if r.ProtoMajor == 1 {
-		nc, _, err := controller.Hijack()
-		if err == nil {
-			s := newSocket(nc, r.ProtoMinor > 0, writeTimeout)
-			return s, false, s.open(w.Header(), first)
+		if c, _, err := controller.Hijack(); err == nil {
+			return newSocket(c, r.ProtoMinor > 0, writeTimeout), false
 		}
 	}
 	ctx, cancel := context.WithCancel(r.Context())
-	p := &response{w: w, controller: controller, ctx: ctx, cancel: cancel, timeout: writeTimeout}
-	w.WriteHeader(http.StatusOK)
-	if err := p.write(first); err != nil {
-		cancel()
-		return nil, true, err
-	}
-	return p, true, nil
+	return &response{w: w, controller: controller, ctx: ctx, cancel: cancel, timeout: writeTimeout}, true
 }
 
 // socket is an HTTP/1 connection of its own.
@@ -139,13 +132,20 @@ func (s *socket) gone() <-chan struct{} {
 	return closed
 }
 
-func (s *socket) abort() { _ = s.Close() }
+// abort never waits: closing a TLS connection in form would, for a client that does not read.
+func (s *socket) abort() {
+	if t, ok := s.Conn.(*tls.Conn); ok {
+		_ = t.NetConn().Close()
+		return
+	}
+	_ = s.Close()
+}
 
 func (s *socket) finish() {
 	if s.chunked {
 		_ = s.send([]byte("0\r\n\r\n")) // the client that is gone does not need it
 	}
-	s.abort()
+	_ = s.Close()
 }
 
 // response is a stream that lives in its handler: HTTP/2.
@@ -155,6 +155,11 @@ type response struct {
 	ctx        context.Context
 	cancel     context.CancelFunc
 	timeout    time.Duration
+}
+
+func (p *response) open(_ http.Header, first []byte) error {
+	p.w.WriteHeader(http.StatusOK)
+	return p.write(first)
 }
 
 func (p *response) write(b []byte) error {
