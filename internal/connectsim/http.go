@@ -255,7 +255,7 @@ func (s *Sim) answer(ctx context.Context, req *request) reply {
 	if err != nil {
 		var api *Error
 		if !errors.As(err, &api) {
-			api = invalidRequest(err.Error())
+			panic(err) // operations know no other errors
 		}
 		return api.reply()
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -438,7 +437,7 @@ func newCounted(t testing.TB, c Config) (*Sim, *answerKinds) {
 		}
 		if kind == "success" {
 			for _, w := range m.checkRequest(r) {
-				t.Errorf("accepted request of %s: %s\n%s %.600s", r.op.name, w, url.Values(r.query).Encode(), r.body)
+				t.Errorf("accepted request of %s: %s\n%s %.600s", r.op.name, w, r.query.Encode(), r.body)
 			}
 		}
 	}

@@ -957,7 +957,7 @@ func searchUsers(s *Sim, r *request, emptyPages bool) (any, error) {
 	}
 	asked, err := json.Marshal([]any{in.SearchFilter, in.SearchCriteria})
 	if err != nil {
-		return nil, err
+		panic(err) // they were decoded a moment ago
 	}
 	tok, err := readToken(text, question(r.op.name, string(asked)), invalidParameter)
 	if err != nil {
