@@ -1,6 +1,9 @@
 package failover
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // target is where Amazon Connect wants the agent, as far as it is known, and the source of that knowledge; "" is
 // unknown: keep what is, say nothing (R1).
@@ -120,12 +123,21 @@ func (st *step) cancel(a *Agent) {
 // one moves agents.
 func (st *step) distributionRound(o DistributionRound) {
 	t, g := st.tdgs[o.TDG], st.groups[o.Group]
-	if t == nil || g == nil || len(o.Answers) == 0 {
+	if t == nil || g == nil || t.Group != o.Group || len(o.Answers) == 0 {
 		return
+	}
+	// Answers that came after those of a later round are old news: taken for new they would look like a change back.
+	if o.TickAt.Before(t.roundAt) {
+		return
+	}
+	t.roundAt = o.TickAt
+	answers := slices.Clone(o.Answers)
+	if i := slices.IndexFunc(answers, func(in RegionAnswer) bool { return in.Region == g.source() }); i > 0 {
+		answers[0], answers[i] = answers[i], answers[0]
 	}
 	before := Distributions{t.Telephony.Adopted, t.Agents.Adopted, t.SignIn.Adopted}
 	var telephony, agents, signIn []vote
-	for _, in := range o.Answers {
+	for _, in := range answers {
 		if in.Telephony.percentages() {
 			telephony = append(telephony, vote{in.Region, in.Telephony})
 		}
@@ -138,9 +150,9 @@ func (st *step) distributionRound(o DistributionRound) {
 	}
 	t.ObservedAt = st.now
 	st.touchTDG(t)
-	telephonyNew, conflict := t.Telephony.round(telephony, g.source(), &st.set, st.now)
-	agentsNew, agentsConflict := t.Agents.round(agents, g.source(), &st.set, st.now)
-	signInNew, signInConflict := t.SignIn.round(signIn, g.source(), &st.set, st.now)
+	telephonyNew, conflict := t.Telephony.round(telephony, o.TickAt, &st.set, st.now)
+	agentsNew, agentsConflict := t.Agents.round(agents, o.TickAt, &st.set, st.now)
+	signInNew, signInConflict := t.SignIn.round(signIn, o.TickAt, &st.set, st.now)
 	if conflict = conflict || agentsConflict || signInConflict; conflict {
 		if st.eff.Conflicts == nil {
 			st.eff.Conflicts = make(map[string]int, 1)

@@ -270,6 +270,8 @@ type Vote struct {
 	DisagreeAt time.Time         `json:"disagreeAt,omitzero"`
 	Conflicted bool              `json:"conflicted,omitempty"` // this disagreement has been settled and counted
 	LastOldAt  time.Time         `json:"lastOldAt,omitzero"`   // when the value before Adopted was last observed
+
+	counted time.Time // the round that Count was last raised by
 }
 
 // TDG is a traffic distribution group.
@@ -287,6 +289,8 @@ type TDG struct {
 	Announced     []SetupError // those of Setup that the members have been told
 
 	Roster RosterPass
+
+	roundAt time.Time // the latest round of answers
 }
 
 // RosterPass is the progress of listing a group's members (R2), resumable across restarts.

@@ -35,9 +35,10 @@ func (d Distribution) percentages() bool {
 //	no answer changed              | whatever                  | nothing (a Region that comes back with its old answer)
 //	nothing is adopted yet         | all voters agree          | adopted
 //
-// Voters are the Regions in answers, so a silent one has no vote. sourceRegion wins a tie when nothing has ever
-// changed, as it can only at a first observation.
-func (v *Vote) round(answers []vote, sourceRegion string, set *Settings, now time.Time) (adopted, conflict bool) {
+// Voters are the Regions in answers, the source first, so a silent one has no vote. The source wins a tie: when both changed at
+// once, or nothing has ever changed, as it can only at a first observation. tick tells rounds from the late answers of
+// the same round, which confirm nothing anew.
+func (v *Vote) round(answers []vote, tick time.Time, set *Settings, now time.Time) (adopted, conflict bool) {
 	if len(answers) == 0 {
 		return false, false
 	}
@@ -62,7 +63,7 @@ func (v *Vote) round(answers []vote, sourceRegion string, set *Settings, now tim
 			if v.DisagreeAt.IsZero() || v.Conflicted && changed {
 				v.DisagreeAt, v.Conflicted = now, false
 			}
-			return v.settle(answers, sourceRegion, set, now)
+			return v.settle(answers, set, now)
 		}
 	}
 	v.DisagreeAt, v.Conflicted = time.Time{}, false
@@ -78,7 +79,10 @@ func (v *Vote) round(answers []vote, sourceRegion string, set *Settings, now tim
 	if !slices.Equal(v.Candidate, agreed) {
 		v.Candidate, v.Count = agreed, 0
 	}
-	v.Count++
+	if v.Count == 0 || !tick.Equal(v.counted) {
+		v.Count++
+		v.counted = tick
+	}
 	if v.Count < max(1, set.Confirmations) {
 		return false, false
 	}
@@ -90,16 +94,13 @@ func (v *Vote) round(answers []vote, sourceRegion string, set *Settings, now tim
 }
 
 // settle ends a disagreement that has lasted for conflictAfter: the answer that changed last wins.
-func (v *Vote) settle(answers []vote, sourceRegion string, set *Settings, now time.Time) (adopted, conflict bool) {
+func (v *Vote) settle(answers []vote, set *Settings, now time.Time) (adopted, conflict bool) {
 	if v.Conflicted || now.Sub(v.DisagreeAt) < set.ConflictAfter {
 		return false, false
 	}
 	by := v.bringer(answers)
 	if by == "" && v.Adopted == nil {
-		by = sourceRegion
-		if _, ok := v.Answers[by]; !ok {
-			by = answers[0].region
-		}
+		by = answers[0].region
 	}
 	v.Conflicted = true
 	if by == "" || slices.Equal(v.Answers[by].Value, v.Adopted) {
