@@ -62,7 +62,7 @@ func (s *Sim) planArrival(a *agent) {
 	s.schedule(s.exp(Duration(float64(time.Hour)/rate)), event{kind: eventArrival, agent: a, gen: s.floorGen})
 }
 
-// arrive offers a contact to an agent, who takes it if he can.
+// arrive offers a contact to an agent, who takes it if possible.
 func (s *Sim) arrive(a *agent, gen uint32) {
 	if gen != s.floorGen || a.removed {
 		return
@@ -245,7 +245,7 @@ func (s *Sim) endContact(c *contact) {
 	}
 }
 
-// clearContact takes the contact from the agent's list, and the agent to another Region if that is what he was
+// clearContact takes the contact from the agent's list, and the agent to another Region if that is what the agent was
 // waiting for.
 func (s *Sim) clearContact(c *contact) {
 	if c.endedAt < 0 {

@@ -14,7 +14,7 @@ const (
 	eventArrival                  // the floor offers a contact to an agent
 	eventContact                  // a contact of the floor goes on to its next state
 	eventMove                     // an agent's desktop acts on a new target Region
-	eventReady                    // an agent sets himself available after a move
+	eventReady                    // an agent becomes available after a move
 )
 
 // event is something that happens at a time. There is one heap of them and no goroutine or timer per agent, so that

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// AgentInfo is an agent as the simulator knows him, unlike what Amazon Connect shows of him.
+// AgentInfo is an agent as the simulator knows it, unlike what Amazon Connect shows of it.
 type AgentInfo struct {
 	ID             string            `json:"id"`            // in the source Region
 	IDs            map[string]string `json:"ids,omitempty"` // by Region, where they differ
@@ -102,7 +102,7 @@ func (s *Sim) AddAgent(username, tdg string) (string, error) {
 	return a.ids[0], nil
 }
 
-// RemoveAgent deletes a user; his contacts are gone with him.
+// RemoveAgent deletes a user, contacts included.
 func (s *Sim) RemoveAgent(idOrUsername string) error {
 	s.lock()
 	defer s.mu.Unlock()
@@ -124,7 +124,7 @@ func (s *Sim) RemoveAgent(idOrUsername string) error {
 	return nil
 }
 
-// SetAgentStatus sets what an agent chose in his desktop. An agent who was Offline and signs in does so in his
+// SetAgentStatus sets what an agent chose in the desktop. An agent who was Offline and signs in does so in the
 // target Region.
 func (s *Sim) SetAgentStatus(idOrUsername, status string) error {
 	s.lock()
@@ -146,7 +146,7 @@ func (s *Sim) SetAgentStatus(idOrUsername, status string) error {
 	return nil
 }
 
-// StartContact gives an agent a connected contact in his active Region and returns its id. It goes on only by
+// StartContact gives an agent a connected contact in the active Region and returns its id. It goes on only by
 // SetContactState, EndContact and ClearContact.
 func (s *Sim) StartContact(agent, channel string) (string, error) {
 	return s.StartContactIn("", agent, channel)
@@ -201,7 +201,7 @@ func (s *Sim) EndContact(contactID string) error {
 	return nil
 }
 
-// ClearContact takes a contact from the agent's list. If the agent was waiting for that he moves.
+// ClearContact takes a contact from the agent's list. An agent who was waiting for that moves.
 func (s *Sim) ClearContact(contactID string) error {
 	s.lock()
 	defer s.mu.Unlock()

@@ -121,7 +121,7 @@ func TestSignedOutAndReturningAgents(t *testing.T) {
 		status := func(i int) string { return sim.Agents()[i].Status }
 		time.Sleep(time.Second)
 		require.Equal(t, []string{west, west}, regionsOf(sim))
-		require.Equal(t, StatusOffline, status(0), "until he sets himself available")
+		require.Equal(t, StatusOffline, status(0), "until the agent becomes available again")
 		time.Sleep(30 * time.Second)
 		require.Equal(t, StatusAvailable, status(0))
 		require.Equal(t, StatusOffline, status(1), "who signed out stays signed out")
@@ -130,7 +130,7 @@ func TestSignedOutAndReturningAgents(t *testing.T) {
 		time.Sleep(time.Second)
 		require.NoError(t, sim.SetAgentStatus("agent00001", "Lunch"))
 		time.Sleep(time.Minute)
-		require.Equal(t, "Lunch", status(0), "his own choice counts")
+		require.Equal(t, "Lunch", status(0), "the own choice counts")
 
 		contact, err := sim.StartContact("agent00002", ChannelVoice)
 		require.NoError(t, err)
