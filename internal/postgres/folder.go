@@ -66,6 +66,13 @@ type folder struct {
 	lock *os.File
 }
 
+// unlock frees the folder. Closing the file is not enough at once: a process that this program is starting has it open too until its own
+// program takes over.
+func (f *folder) unlock() {
+	_ = syscall.Flock(int(f.lock.Fd()), syscall.LOCK_UN) // closing it does the same a little later
+	f.lock.Close()
+}
+
 func (f *folder) data() string { return filepath.Join(f.path, "data") }
 func (f *folder) log() string  { return filepath.Join(f.path, "postgres.log") }
 
@@ -101,7 +108,7 @@ func openFolder(path string, o owner) (_ *folder, err error) {
 	}
 	defer func() {
 		if err != nil {
-			f.lock.Close()
+			f.unlock()
 		}
 	}()
 	if err := syscall.Flock(int(f.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {

@@ -45,7 +45,7 @@ func tempDir(t *testing.T) string {
 	if os.Geteuid() == 0 {
 		parent = "/tmp"
 	}
-	dir, err := os.MkdirTemp(parent, "changeover-test-")
+	dir, err := os.MkdirTemp(parent, "changeover-test-") //nolint:usetesting // PostgreSQL's user cannot reach that of root
 	require.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	require.NoError(t, os.Chmod(dir, 0o755))

@@ -138,12 +138,12 @@ func (p *process) end(ctx context.Context) {
 	case <-ctx.Done():
 	}
 	if pid := p.pid(); pid > 0 {
-		syscall.Kill(pid, syscall.SIGQUIT)
+		_ = syscall.Kill(pid, syscall.SIGQUIT) // it may have gone this moment
 	}
 	select {
 	case <-p.done:
 	case <-time.After(5 * time.Second): // a server that does not even react to that
-		syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 		<-p.done
 	}
 }
@@ -185,7 +185,7 @@ func (s *Server) endOrphan(ctx context.Context) error {
 		if time.Since(began) > 10*time.Second {
 			signal = syscall.SIGQUIT
 		}
-		syscall.Kill(pid, signal)
+		_ = syscall.Kill(pid, signal) // it may have gone this moment
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
 			return fmt.Errorf("wait for the server that was left behind in %s, process %d: %w", s.folder.path, pid, err)
 		}

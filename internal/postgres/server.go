@@ -153,7 +153,7 @@ func (s *Server) cleanUp() {
 	if s.opts.Temporary {
 		os.RemoveAll(s.folder.path)
 	}
-	s.folder.lock.Close()
+	s.folder.unlock()
 }
 
 // cluster makes the cluster, or finds the programs for the one that is there.

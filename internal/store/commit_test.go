@@ -319,16 +319,20 @@ func TestAgentViewsAgreeWithTheirPosition(t *testing.T) {
 	epoch := lead(t, s).Epoch
 	group := &failover.Group{GroupConfig: failover.GroupConfig{Name: "main", Instances: []failover.Instance{{Region: "us-west-2", CCPURL: "https://b/"}}}}
 	commit(t, s, epoch, failover.Effects{Groups: []*failover.Group{group}})
-	done := make(chan struct{})
+	done := make(chan error, 1)
 	go func() {
-		defer close(done)
 		for i := range 20 {
-			commit(t, s, epoch, shifted(50, []failover.Status{failover.Pending, failover.Completed}[i%2]))
+			if _, err := s.Commit(t.Context(), epoch, shifted(50, []failover.Status{failover.Pending, failover.Completed}[i%2])); err != nil {
+				done <- err
+				return
+			}
 		}
+		done <- nil
 	}()
 	for running := true; running; {
 		select {
-		case <-done:
+		case err := <-done:
+			require.NoError(t, err)
 			running = false
 		default:
 		}

@@ -97,7 +97,7 @@ func TestARenewalDoesNotWaitForACommit(t *testing.T) {
 	lease := lead(t, s)
 	tx, err := conn.Begin(t.Context())
 	require.NoError(t, err)
-	defer tx.Rollback(context.Background())
+	t.Cleanup(func() { _ = tx.Rollback(context.Background()) })                                   // it is committed, unless the test fails
 	_, err = tx.Exec(t.Context(), "SELECT epoch FROM leases WHERE name = 'leader' FOR KEY SHARE") // as Commit does
 	require.NoError(t, err)
 

@@ -198,6 +198,12 @@ func (s *Store) MaintainPartitions(ctx context.Context, retention time.Duration)
 	ctx, done := s.call(ctx, "maintain_partitions", callTimeout, &err)
 	defer done()
 	return pgx.BeginFunc(ctx, s.leader, func(tx pgx.Tx) error {
+		if err := s.bound(ctx, tx, lockInCommit); err != nil {
+			return fmt.Errorf("set the transaction's time-outs: %w", err)
+		}
+		if _, err := s.q.LockHead(ctx, tx); err != nil {
+			return fmt.Errorf("lock the event log: %w", err)
+		}
 		// Whoever waits for the lock of a partition makes readers and commits wait behind it: rather try again later.
 		if err := s.bound(ctx, tx, 500*time.Millisecond); err != nil {
 			return fmt.Errorf("set the transaction's time-outs: %w", err)
@@ -230,29 +236,25 @@ func (s *Store) Listen(ctx context.Context, channels []string, wake func(channel
 	if err != nil {
 		return fmt.Errorf("database URL for LISTEN: %w", err)
 	}
-	backoff := 100 * time.Millisecond
-	for ctx.Err() == nil {
-		started := time.Now()
+	const least = 100 * time.Millisecond
+	for backoff := least; ; backoff = min(2*backoff, listenBackoff) {
+		began := time.Now()
 		err := listen(ctx, config, channels, wake)
 		if ctx.Err() != nil {
-			break
+			return nil //nolint:nilerr // the end of ctx is how listening ends
 		}
 		if s.opts.Metrics != nil {
 			s.opts.Metrics.errors.WithLabelValues("listen").Inc()
 		}
 		s.log.WarnContext(ctx, "listening connection lost, connecting again", "error", err)
-		if time.Since(started) > listenPing {
-			backoff = 100 * time.Millisecond
+		if time.Since(began) > listenPing {
+			backoff = least
 		}
-		wait := time.NewTimer(backoff/2 + rand.N(backoff))
 		select {
 		case <-ctx.Done():
-		case <-wait.C:
+		case <-time.After(backoff/2 + rand.N(backoff)):
 		}
-		wait.Stop()
-		backoff = min(2*backoff, listenBackoff)
 	}
-	return nil
 }
 
 func listen(ctx context.Context, config *pgx.ConnConfig, channels []string, wake func(string)) error {

@@ -18,7 +18,8 @@ import (
 )
 
 // Migrate brings the schema up to date. Several programs may do it at once; each waits for the others, five minutes at most.
-// The role of the URL will own the tables; see [GrantService] for a service whose own role shall not.
+// The role of the URL will own the tables; see [GrantService] for a service whose own role shall not. The URL must not go
+// through a transaction pooler: the lock belongs to the session.
 func Migrate(ctx context.Context, url string, log *slog.Logger) error {
 	provider, err := newProvider(url)
 	if err != nil {
