@@ -162,18 +162,17 @@ func (a *App) sources(r *regions) []orchestrator.GroupSources {
 			distributions = append(distributions, tdg.Instance{ID: in.InstanceID, Client: client})
 			people = append(people, agents.Instance{ID: in.InstanceID, Client: client})
 		}
-		log := a.log.With("failover_group", g.Name)
 		sources = append(sources, orchestrator.GroupSources{
 			Group: g.Name,
 			Distributions: tdg.New(tdg.Options{
 				Group: g.Name, Instances: distributions, TDGs: g.TrafficDistributionGroups,
-				Interval: a.config.Poll.DistributionInterval, Log: log,
+				Interval: a.config.Poll.DistributionInterval, Log: a.log,
 				RequestsPerSecond: a.config.Connect.RequestsPerSecond / float64(r.sharers(g)),
 			}),
 			Agents: agents.New(agents.Options{
 				Group: g.Name, Routing: failover.Routing(g.Routing), Instances: people,
 				AgentInterval: a.config.Poll.AgentInterval, DrainInterval: a.config.Poll.DrainInterval,
-				MembershipInterval: a.config.Poll.MembershipInterval, Log: log,
+				MembershipInterval: a.config.Poll.MembershipInterval, Log: a.log,
 			}),
 		})
 	}

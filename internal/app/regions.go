@@ -34,7 +34,7 @@ func newRegions(
 			o := connect.Options{
 				Region: in.Region, Endpoint: in.Endpoint, RoleARN: in.RoleARN,
 				RequestsPerSecond: c.Connect.RequestsPerSecond, Burst: c.Connect.Burst, RequestTimeout: c.Connect.RequestTimeout,
-				Metrics: metrics, Log: log.With("region", in.Region),
+				Metrics: metrics, Log: log,
 			}
 			if transport != nil {
 				o.Transport = transport(in.Region)
