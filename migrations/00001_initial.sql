@@ -100,7 +100,7 @@ END
 $$;
 -- +goose StatementEnd
 REVOKE ALL ON FUNCTION maintain_event_partitions FROM PUBLIC;
-SELECT maintain_event_partitions(interval '1 day', 7);
+SELECT maintain_event_partitions(interval '1 day', 3);
 
 CREATE TABLE failover_groups (
     name  text COLLATE "C" PRIMARY KEY,

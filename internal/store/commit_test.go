@@ -145,7 +145,7 @@ func TestHostileTextKeepsNobodyFromCommitting(t *testing.T) {
 	a.Lists[0].Contacts[0].ID, a.Lists[0].Contacts[0].State = hostile, hostile
 	f.ID, f.AgentID, f.ForcedBy, f.ForcedReason, f.ContactIDs = hostile, hostile, hostile, hostile, []string{hostile}
 	e.Events = []failover.Event{{Type: failover.EventConfigureError, AgentID: hostile, Code: hostile, Message: hostile, Time: start}}
-	id, err := s.AppendCommand(t.Context(), store.CommandReport, map[string]string{"reason": hostile}, hostile, hostile)
+	id, err := s.Submit(t.Context(), store.CommandReport, map[string]string{"reason": hostile}, store.AuditEntry{Subject: hostile, RequestID: hostile, Roles: []string{hostile}, Reason: hostile})
 	require.NoError(t, err)
 	e.Results = []failover.Result{{CommandID: id, Outcome: failover.OutcomeRefused, Detail: hostile}}
 	commit(t, s, epoch, e)
@@ -165,7 +165,6 @@ func TestHostileTextKeepsNobodyFromCommitting(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, done)
 	require.NotContains(t, result.Detail, "\x00")
-	require.NoError(t, s.AppendAudit(t.Context(), store.AuditEntry{Subject: hostile, Roles: []string{hostile}, Reason: hostile}))
 
 	// The same agent again is the same row.
 	commit(t, s, epoch, e)
@@ -221,7 +220,7 @@ func TestResultsAnswerCommandsOnce(t *testing.T) {
 	}
 	var ids []int64
 	for i := range 3 {
-		id, err := s.AppendCommand(t.Context(), store.CommandForce, payload{fmt.Sprint(i)}, "operator", "request")
+		id, err := s.Submit(t.Context(), store.CommandForce, payload{fmt.Sprint(i)}, store.AuditEntry{Subject: "operator", RequestID: "request"})
 		require.NoError(t, err)
 		ids = append(ids, id)
 	}

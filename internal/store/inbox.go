@@ -29,26 +29,9 @@ type Command struct {
 	CreatedAt time.Time // the database's clock
 }
 
-// AppendCommand puts a command into the inbox and rings the leader's doorbell. payload becomes JSON.
-func (s *Store) AppendCommand(ctx context.Context, kind string, payload any, by, requestID string) (id int64, err error) {
-	ctx, done := s.call(ctx, "append_command", callTimeout, &err)
-	defer done()
-	b, err := json.Marshal(payload)
-	if err != nil {
-		return 0, fmt.Errorf("encode a %s command: %w", kind, err)
-	}
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		id, err = s.q.AppendCommand(ctx, tx, db.AppendCommandParams{Kind: kind, Payload: b, SentBy: text(by), RequestID: text(requestID)})
-		if err != nil {
-			return err
-		}
-		return s.q.Notify(ctx, tx, ChannelInbox)
-	})
-	return id, wrap(err, "append a "+kind+" command")
-}
-
-// Submit is AppendCommand and AppendAudit in one transaction: what somebody asked for is in the inbox and in the audit, or in
-// neither. The entry's subject and request id are the command's too.
+// Submit puts a command into the inbox and an entry into the audit, in one transaction, and rings the leader's doorbell: what
+// somebody asked for is in both, or in neither. payload becomes JSON; the entry's subject and request id are the command's too.
+// It returns the command's id.
 func (s *Store) Submit(ctx context.Context, kind string, payload any, e AuditEntry) (id int64, err error) {
 	ctx, done := s.call(ctx, "submit", callTimeout, &err)
 	defer done()

@@ -189,8 +189,9 @@ func decodeView(row *db.AgentViewsRow) (v AgentView, err error) {
 	return v, err
 }
 
-// partitionsAhead is for how many days partitions are made before they are needed: the service may be away that long.
-const partitionsAhead = 7
+// partitionsAhead is for how many days partitions are made before they are needed: for so long nobody need maintain them, and after
+// that the default partition takes the events. Every read of the log looks into each of them.
+const partitionsAhead = 3
 
 // MaintainPartitions makes the event log's partitions of today and the coming days, and drops those whose events are all
 // older than the retention. It is quick, and harmless at any time and from several replicas.

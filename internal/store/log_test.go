@@ -17,7 +17,7 @@ import (
 
 const retention = 24 * time.Hour
 
-// partition makes the partition of a day in the past, and moves events there.
+// moveEvents makes the partition of a day in the past, and moves events there.
 func moveEvents(t *testing.T, conn *pgx.Conn, daysAgo int, from, to int64) {
 	t.Helper()
 	var name string
@@ -95,7 +95,7 @@ func TestAMissingPartitionFailsNoCommit(t *testing.T) {
 
 	// The day that began in the default partition stays there; the others are made.
 	require.NoError(t, s.MaintainPartitions(t.Context(), retention))
-	require.Equal(t, 1+7, partitions(t, conn))
+	require.Equal(t, 1+3, partitions(t, conn))
 	commit(t, s, epoch, detected(3))
 	events, err := s.EventsAfter(t.Context(), 0, 10)
 	require.NoError(t, err)
@@ -134,7 +134,7 @@ func TestMaintenanceAndCommitsTogether(t *testing.T) {
 	for i := range 10 {
 		moveEvents(t, conn, 3, int64(i*5), int64(i*5+5))
 		require.NoError(t, s.MaintainPartitions(t.Context(), retention))
-		exec(t, conn, "DROP TABLE events_"+query[string](t, conn, "SELECT to_char((now() AT TIME ZONE 'UTC')::date + 7, 'YYYYMMDD')"))
+		exec(t, conn, "DROP TABLE events_"+query[string](t, conn, "SELECT to_char((now() AT TIME ZONE 'UTC')::date + 3, 'YYYYMMDD')"))
 	}
 	close(stop)
 	require.NoError(t, <-done)
@@ -165,7 +165,7 @@ func TestListenHearsAndReconnects(t *testing.T) {
 	epoch := lead(t, s).Epoch
 	commit(t, s, epoch, detected(1))
 	require.Equal(t, store.ChannelLog, next())
-	_, err := s.AppendCommand(t.Context(), store.CommandReport, "x", "", "")
+	_, err := s.Submit(t.Context(), store.CommandReport, "x", store.AuditEntry{})
 	require.NoError(t, err)
 	require.Equal(t, store.ChannelInbox, next())
 
