@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"changeover/internal/failover"
@@ -423,4 +426,22 @@ func TestAStoreOpensWithoutADatabase(t *testing.T) {
 	require.Error(t, err)
 	require.NotContains(t, err.Error(), "secret")
 	require.False(t, store.IsUnavailable(pgx.ErrNoRows))
+}
+
+func TestFailuresAreCounted(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	s, err := store.Open(t.Context(), store.Options{URL: postgrestest.NewEmptyDatabase(t), Metrics: store.NewMetrics(registry)})
+	require.NoError(t, err)
+	t.Cleanup(s.Close)
+	require.NoError(t, s.Ping(t.Context()))
+	_, err = s.Load(t.Context())
+	require.ErrorContains(t, err, "failover_groups")
+	_, err = s.Agent(t.Context(), "") // no failure: there is no such agent
+	require.ErrorIs(t, err, store.ErrNotFound)
+	require.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(`
+		# HELP changeover_store_errors_total Calls of the store that failed, by operation. Fencing and missing rows are no failures.
+		# TYPE changeover_store_errors_total counter
+		changeover_store_errors_total{operation="load"} 1
+	`)))
 }
