@@ -172,6 +172,32 @@ func TestBothLate(t *testing.T) {
 	})
 }
 
+// The same over a tick: neither is taken for one that the other had to do without.
+func TestBothLateOverATick(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, 1, func(b *bench, o *Options) {
+			o.Interval, o.RequestsPerSecond = 2*time.Second, 100
+			b.east.get, b.west.get = answering(east, 3*time.Second), answering(east, 3300*time.Millisecond)
+		})
+		require.Equal(t, []string{"3.3s g1 us-east-1:us-east-1 us-west-2:us-east-1"}, rounds(b.pass(3900*time.Millisecond)))
+	})
+}
+
+// Intervals shorter than a second do not take its second from a Region.
+func TestShortIntervalsWaitForTheSlower(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, 1, func(b *bench, o *Options) {
+			o.Interval, o.RequestsPerSecond = 500*time.Millisecond, 100
+			b.west.get = answering(east, 800*time.Millisecond)
+		})
+		all := rounds(b.pass(30 * time.Second))
+		require.GreaterOrEqual(t, len(all), 29)
+		for _, r := range all {
+			require.Contains(t, r, "us-east-1:us-east-1 us-west-2:us-east-1")
+		}
+	})
+}
+
 func TestNobodyAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, 1, func(b *bench, _ *Options) { b.east.get, b.west.get = hanging(), hanging() })
