@@ -21,7 +21,8 @@ const (
 // task is what a drain worker does next.
 type task struct {
 	job
-	planned bool // part of the immediate pass's plan
+	planned bool     // part of the immediate pass's plan
+	ids     []string // of the items, in the Region
 }
 
 // drain reads the contacts of agents with an open failover until ctx ends: those who have to be read at once (R6), and
@@ -118,17 +119,26 @@ func (g *region) nextRotation(now time.Time) (*task, time.Duration) {
 
 // lastRead is when the last read of the agent began, or failed.
 func (it *item) lastRead() time.Time {
-	return slices.MaxFunc([]time.Time{it.ReadAt, it.settledAt, it.triedAt}, time.Time.Compare)
+	last := it.ReadAt
+	for _, at := range [...]time.Time{it.settledAt, it.triedAt} {
+		if at.After(last) {
+			last = at
+		}
+	}
+	return last
 }
 
+// take begins a task. g.mu is held.
 func (g *region) take(j job, planned bool) *task {
-	for _, it := range j.items {
+	t := &task{job: j, planned: planned, ids: make([]string, len(j.items))}
+	for i, it := range j.items {
 		it.inFlight = true
+		t.ids[i] = it.UserID
 	}
 	if planned {
 		g.flying++
 	}
-	return &task{job: j, planned: planned}
+	return t
 }
 
 // do reads, emits and settles one task.
@@ -136,15 +146,11 @@ func (g *region) do(ctx context.Context, emit func(failover.Observation), t *tas
 	begun := time.Now()
 	var startedAt time.Time
 	var err error
-	shown := map[string]bool{}
+	var shown map[string]bool
 	if len(t.profiles) > 0 {
-		startedAt, _, _, err = g.readChunk(ctx, emit, connect.Drain, t.profiles, true, func(id string) { shown[id] = true })
+		startedAt, shown, err = g.readChunk(ctx, emit, connect.Drain, t.profiles, true, func() {})
 	} else {
-		ids := make([]string, len(t.items))
-		for i, it := range t.items {
-			ids[i] = it.UserID
-		}
-		startedAt, err = g.readIDs(ctx, emit, ids)
+		startedAt, err = g.readIDs(ctx, emit, t.ids)
 	}
 
 	if pass := g.done(ctx, t, startedAt, shown, time.Since(begun), err); pass != nil {

@@ -37,6 +37,9 @@ type Options struct {
 	DrainInterval      time.Duration // from one contacts read of an agent with an open failover to the next
 	MembershipInterval time.Duration // from one pass over members and users to the next
 
+	// RequestsPerSecond is how many contacts reads the clients let through. The sweep leaves a part of it alone, so that the burst
+	// is there when a detection needs it. 0: not known, the sweep takes what it can get.
+	RequestsPerSecond float64
 	// Parallel is how many contacts reads may be under way at once in a Region, for each of immediate reads and sweep; 0 is 1. More
 	// than one is of use where the quota has been raised so far that the answers' latency would limit the rate.
 	Parallel int

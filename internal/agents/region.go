@@ -145,19 +145,21 @@ func (g *region) refreshProfiles(ctx context.Context, maxAge time.Duration) erro
 type counts struct{ online, busy int }
 
 // readChunk reads a set of routing profiles to the last page, filtered to agents with contacts or not, and emits it:
-// page by page, and its completion. It returns when the first request left, how many pages it was and what it showed. shown is called with the id
-// of each agent.
+// page by page, and its completion. It returns when the first request left (zero: it failed) and who was shown. before is called before each
+// request and may wait.
 func (g *region) readChunk(ctx context.Context, emit func(failover.Observation), p connect.Priority, profiles []string, filtered bool,
-	shown func(id string)) (startedAt time.Time, pages int, seen map[string]counts, err error) {
-	seen = make(map[string]counts, len(profiles))
+	before func()) (startedAt time.Time, shown map[string]bool, err error) {
+	shown = map[string]bool{}
+	seen := make(map[string]counts, len(profiles))
 	q := connect.UserDataQuery{InstanceID: g.instance, RoutingProfiles: profiles, OnlyWithContacts: filtered}
 	for {
+		before()
 		page, err := g.client.CurrentUserData(ctx, p, q)
 		if err != nil {
 			g.unavailable(ctx, emit, err)
-			return startedAt, pages, nil, err
+			return startedAt, nil, err
 		}
-		if pages++; pages == 1 {
+		if q.NextToken == "" {
 			startedAt = page.StartedAt
 		}
 		users := make([]failover.UserRecord, len(page.Users))
@@ -169,7 +171,7 @@ func (g *region) readChunk(ctx context.Context, emit func(failover.Observation),
 				c.busy++
 			}
 			seen[users[i].RoutingProfile] = c
-			shown(users[i].ID)
+			shown[users[i].ID] = true
 		}
 		if len(users) > 0 {
 			emit(failover.UserData{Group: g.o.Group, Region: g.name, StartedAt: page.StartedAt, Filtered: filtered, Users: users})
@@ -180,7 +182,7 @@ func (g *region) readChunk(ctx context.Context, emit func(failover.Observation),
 		q.NextToken = page.NextToken
 	}
 	if ctx.Err() != nil { // emit may have left out a page
-		return startedAt, pages, nil, ctx.Err()
+		return startedAt, nil, ctx.Err()
 	}
 	emit(failover.ChunkComplete{Group: g.o.Group, Region: g.name, StartedAt: startedAt, Filtered: filtered, Profiles: profiles})
 
@@ -199,7 +201,7 @@ func (g *region) readChunk(ctx context.Context, emit func(failover.Observation),
 			p.online = c.online
 		}
 	}
-	return startedAt, pages, seen, nil
+	return startedAt, shown, nil
 }
 
 // readIDs reads agents by id, all of them or none, and emits what the answer holds and who is absent from it. It returns when the

@@ -24,6 +24,8 @@ const (
 	// pacing is the part of the sweep interval over which the calls of a pass are spread, so that the burst is there
 	// when a detection needs it.
 	pacing = 0.9
+	// spare is how much longer than the quota demands the sweep waits from one call to the next, for the same reason.
+	spare = 1.1
 )
 
 // sweep reads everybody of every routing profile, again and again, until ctx ends: a full pass each agent interval, or one
@@ -77,8 +79,7 @@ func (g *region) sweepInterval() time.Duration {
 type pass struct {
 	g        *region
 	interval time.Duration
-	begun    time.Time
-	spacing  time.Duration // from one call to the next, where the quota allows it
+	spacing  time.Duration // from one call to the next
 
 	mu        sync.Mutex
 	todo      []*chunk
@@ -86,7 +87,7 @@ type pass struct {
 	agents    int      // that this pass has shown so far
 	profiles  int      // that this pass has read so far
 	tries     map[*chunk]int
-	calls     int
+	slot      time.Time // of the next call
 	startedAt time.Time // of the first call
 	failures  int       // in a row
 	failed    error     // the last failure; the pass is incomplete if any chunk is
@@ -103,14 +104,14 @@ func (g *region) sweepOnce(ctx context.Context, emit func(failover.Observation),
 			return err
 		}
 	}
-	p := &pass{g: g, interval: interval, begun: time.Now(), tries: map[*chunk]int{}}
+	p := &pass{g: g, interval: interval, tries: map[*chunk]int{}}
 	if p.prepare(hurry) == 0 {
 		return nil // no routing profile, nobody to read; and nothing that could be said of anybody
 	}
 	var wg sync.WaitGroup
 	for range g.o.Parallel {
 		wg.Go(func() {
-			for c := p.next(ctx); c != nil; c = p.next(ctx) {
+			for c := p.next(); c != nil; c = p.next() {
 				p.read(ctx, emit, c)
 			}
 		})
@@ -159,56 +160,67 @@ func (p *pass) prepare(hurry bool) int {
 	}
 	if !hurry {
 		p.spacing = time.Duration(pacing * float64(p.interval) / float64(calls))
+		if rate := p.g.o.RequestsPerSecond; rate > 0 {
+			p.spacing = max(p.spacing, time.Duration(spare/rate*float64(time.Second)))
+		}
 	}
 	return len(p.g.list)
 }
 
-// next is the next chunk to read, at its time; nil: there is none left.
-func (p *pass) next(ctx context.Context) *chunk {
+// wait waits for the time of the next call.
+func (p *pass) wait(ctx context.Context) {
 	p.mu.Lock()
-	var c *chunk
+	at := p.slot
+	if now := time.Now(); at.Before(now) {
+		at = now
+	}
+	p.slot = at.Add(p.spacing)
+	p.mu.Unlock()
+	sleep(ctx, time.Until(at))
+}
+
+// next is the next chunk to read; nil: there is none left.
+func (p *pass) next() *chunk {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	switch {
 	case p.givenUp:
 	case len(p.todo) > 0:
-		c, p.todo = p.todo[0], p.todo[1:]
+		c := p.todo[0]
+		p.todo = p.todo[1:]
+		return c
 	case len(p.unknown) > 0:
 		n := firstChunk
 		if p.profiles > 0 {
 			n = min(max(fullPage*p.profiles/max(p.agents, 1), 1), maxProfiles)
 		}
 		n = min(n, len(p.unknown))
-		c, p.unknown = &chunk{profiles: p.unknown[:n:n]}, p.unknown[n:]
+		c := &chunk{profiles: p.unknown[:n:n]}
+		p.unknown = p.unknown[n:]
+		return c
 	}
-	at := p.begun.Add(time.Duration(p.calls) * p.spacing)
-	p.mu.Unlock()
-	if c == nil || !sleep(ctx, time.Until(at)) {
-		return nil
-	}
-	return c
+	return nil
 }
 
 // read reads a chunk to its last page. One that fails is tried again later, from its beginning (R13); one that is refused
 // because of one of its profiles is divided.
 func (p *pass) read(ctx context.Context, emit func(failover.Observation), c *chunk) {
-	startedAt, pages, seen, err := p.g.readChunk(ctx, emit, connect.Sweep, c.profiles, false, func(string) {})
+	startedAt, shown, err := p.g.readChunk(ctx, emit, connect.Sweep, c.profiles, false, func() { p.wait(ctx) })
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.calls += max(pages, 1)
 	if !startedAt.IsZero() && (p.startedAt.IsZero() || startedAt.Before(p.startedAt)) {
 		p.startedAt = startedAt
 	}
 	if err == nil {
 		p.failures = 0
-		for _, n := range seen {
-			p.agents += n.online
-		}
+		p.agents += len(shown)
 		p.profiles += len(c.profiles)
 		p.setRefused(c, false)
 		return
 	}
 	p.failures++
 	kind := connect.KindOf(err)
-	if refused := kind == connect.Invalid || kind == connect.NotFound || kind == connect.Denied; refused && pages == 0 {
+	if refused := kind == connect.Invalid || kind == connect.NotFound || kind == connect.Denied; refused && startedAt.IsZero() {
 		if half := len(c.profiles) / 2; half > 0 && p.failures < 2*attempts {
 			p.todo = append([]*chunk{{profiles: c.profiles[:half]}, {profiles: c.profiles[half:]}}, p.todo...)
 			return
