@@ -1,0 +1,54 @@
+package orchestrator
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"changeover/internal/failover"
+	"changeover/internal/store"
+)
+
+// parse makes the observation of a command. Its payload is the JSON form of the [failover.Report], [failover.Force] or
+// [failover.BulkForce]; fields that are not known come from a newer version and are left out. Who sent it and
+// when is taken from the inbox, not from the payload. An error is the answer to the sender.
+func parse(c store.Command) (failover.Observation, error) {
+	switch c.Kind {
+	case "report":
+		var o failover.Report
+		if err := json.Unmarshal(c.Payload, &o); err != nil {
+			return nil, fmt.Errorf("the payload is no report: %w", err)
+		}
+		if o.AgentID == "" {
+			return nil, fmt.Errorf("the report names no agent")
+		}
+		o.CommandID, o.At = c.ID, c.CreatedAt
+		return o, nil
+	case "force":
+		var o failover.Force
+		if err := json.Unmarshal(c.Payload, &o); err != nil {
+			return nil, fmt.Errorf("the payload forces no failover: %w", err)
+		}
+		if o.FailoverID == "" {
+			return nil, fmt.Errorf("the command names no failover")
+		}
+		o.CommandID, o.By = c.ID, c.By
+		return o, nil
+	case "bulkForce":
+		var o failover.BulkForce
+		if err := json.Unmarshal(c.Payload, &o); err != nil {
+			return nil, fmt.Errorf("the payload forces no failovers: %w", err)
+		}
+		if o.MaxPerSecond < 0 || o.MaxFraction < 0 {
+			return nil, fmt.Errorf("maxPerSecond and maxFraction are not negative")
+		}
+		o.CommandID, o.By = c.ID, c.By
+		return o, nil
+	}
+	return nil, fmt.Errorf("commands of kind %q are not known to this version", c.Kind)
+}
+
+// commands is a batch of the inbox. done is closed when its results have been committed.
+type commands struct {
+	list []store.Command
+	done chan struct{}
+}

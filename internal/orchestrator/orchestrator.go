@@ -1,0 +1,258 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"changeover/internal/agents"
+	"changeover/internal/failover"
+	"changeover/internal/store"
+)
+
+// The rhythm of leading. Together with the margin of the lease they bound how long nobody decides after a leader is lost: ttl
+// + acquireEvery + the time to load, which is under 15 s.
+const (
+	ttl          = 10 * time.Second // of the lease
+	renewEvery   = 3 * time.Second
+	renewAgain   = time.Second // after a renewal that failed
+	acquireEvery = time.Second
+	releaseWait  = 2 * time.Second // for the release of the lease at a stop
+
+	tickEvery      = 500 * time.Millisecond
+	inboxEvery     = time.Second
+	inboxBatch     = 500
+	streamingEvery = 5 * time.Second
+	healthEvery    = 3 * time.Second
+	partitionEvery = time.Hour
+
+	// retryAtMost keeps the recovery from an outage of PostgreSQL within 5 s of its return.
+	retryAtMost = 2 * time.Second
+
+	// queued is how many observations wait for the leader's loop, from distributions and from everything else. When a
+	// queue is full its readers wait: Amazon Connect is then read more slowly, and nothing is lost.
+	queued = 64
+)
+
+// Store is what the leader needs of the database; [*store.Store] has it.
+type Store interface {
+	AcquireLease(ctx context.Context, holder string, ttl time.Duration) (store.Lease, bool, error)
+	RenewLease(ctx context.Context, lease store.Lease, holder string, ttl time.Duration) (store.Lease, bool, error)
+	ReleaseLease(ctx context.Context, lease store.Lease, holder string) error
+	Load(ctx context.Context) (failover.Snapshot, error)
+	Commit(ctx context.Context, epoch int64, e failover.Effects) (store.Committed, error)
+	PendingCommands(ctx context.Context, afterID int64, limit int) ([]store.Command, error)
+	StreamingAgents(ctx context.Context) (map[string]bool, error)
+	SaveHealth(ctx context.Context, epoch int64, health []store.RegionHealth) error
+	MaintainPartitions(ctx context.Context, retention time.Duration) error
+}
+
+// Source observes Amazon Connect for a failover group. Run returns when ctx ends and all its goroutines are gone; emit may
+// block, and returns at once when ctx ends.
+type Source interface {
+	Run(ctx context.Context, emit func(failover.Observation))
+}
+
+// AgentSource is a [Source] that reads what open failovers need before everything else; [*agents.Reader] is one.
+type AgentSource interface {
+	Source
+	SetWork(failover.Work)
+	SetRosters([]agents.Roster)
+}
+
+// GroupSources are the readers of one failover group.
+type GroupSources struct {
+	Group         string
+	Distributions Source
+	Agents        AgentSource
+}
+
+// Options make an [Orchestrator]. All are needed unless it is said otherwise.
+type Options struct {
+	Store    Store
+	Holder   string // names this replica in the lease; different for each
+	Settings failover.Settings
+	Groups   []failover.GroupConfig
+	Sources  []GroupSources // one for each of Groups
+
+	// Health tells how each Region of each failover group answers, to be saved for all replicas; nil: nothing is saved.
+	Health func() []store.RegionHealth
+	// Retention is how long events are kept.
+	Retention time.Duration
+	// Doorbell rings when the inbox may hold something new; nil or silent: it is looked at each second.
+	Doorbell <-chan struct{}
+
+	Metrics *Metrics
+	Log     *slog.Logger
+}
+
+// Status is what an [Orchestrator] is doing.
+type Status struct {
+	Leading     bool      // holds the lease
+	Deciding    bool      // has loaded its state and decides
+	Epoch       int64     // of the last term
+	Since       time.Time // of Leading
+	LastError   string    // why it last stopped deciding; empty: never
+	LastErrorAt time.Time
+}
+
+// Orchestrator leads when it holds the lease. See the package's documentation.
+type Orchestrator struct {
+	o Options
+
+	mu     sync.Mutex
+	status Status
+}
+
+// New makes an Orchestrator.
+func New(o Options) *Orchestrator {
+	return &Orchestrator{o: o, status: Status{Since: time.Now()}}
+}
+
+// Status may be called from any goroutine.
+func (o *Orchestrator) Status() Status {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.status
+}
+
+func (o *Orchestrator) setStatus(change func(*Status)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	change(&o.status)
+}
+
+// errUntrusted ends a term that could not be prolonged in time.
+var errUntrusted = errors.New("the lease could not be renewed in time")
+
+// Run leads whenever it can get the lease, until ctx ends. It returns when everything that it started is gone and the lease
+// is released.
+func (o *Orchestrator) Run(ctx context.Context) {
+	failures := 0
+	for ctx.Err() == nil {
+		lease, ok, err := o.o.Store.AcquireLease(ctx, o.o.Holder, ttl)
+		wait := acquireEvery
+		switch {
+		case err != nil && ctx.Err() == nil:
+			if failures++; failures == 1 {
+				o.o.Log.Error("the lease cannot be asked for, trying again", "error", err)
+			}
+			o.failed(err)
+			wait = retryIn(failures)
+		case ok:
+			failures = 0
+			o.term(ctx, lease)
+			wait = acquireEvery / 2 // another replica may be healthier
+		default:
+			failures = 0
+		}
+		sleep(ctx, jitter(wait))
+	}
+}
+
+// term leads until the lease is lost or ctx ends.
+func (o *Orchestrator) term(ctx context.Context, lease store.Lease) {
+	o.o.Log.Info("leading", "epoch", lease.Epoch, "holder", o.o.Holder)
+	o.o.Metrics.leader.Set(1)
+	o.setStatus(func(s *Status) { s.Leading, s.Epoch, s.Since = true, lease.Epoch, time.Now() })
+	term, end := context.WithCancelCause(ctx)
+	defer end(nil)
+
+	var keeper sync.WaitGroup
+	keeper.Go(func() { o.keep(term, lease, end) })
+	o.decideAgain(term, lease.Epoch, end)
+	why := context.Cause(term)
+	keeper.Wait()
+
+	o.o.Metrics.leader.Set(0)
+	o.setStatus(func(s *Status) { s.Leading, s.Since = false, time.Now() })
+	if ctx.Err() == nil {
+		o.o.Log.Warn("leading no more", "epoch", lease.Epoch, "error", why)
+		o.failed(why)
+		return
+	}
+	// The lease was not lost, so another replica need not wait until it expires.
+	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWait)
+	defer cancel()
+	if err := o.o.Store.ReleaseLease(release, lease, o.o.Holder); err != nil {
+		o.o.Log.Warn("the lease could not be released and has to expire", "epoch", lease.Epoch, "error", err)
+		return
+	}
+	o.o.Log.Info("lease released", "epoch", lease.Epoch)
+}
+
+// keep renews the lease until the term ends. It ends the term itself when another one has begun, or when the lease cannot be
+// trusted any more: never later than that, whatever a renewal is still waiting for.
+func (o *Orchestrator) keep(term context.Context, lease store.Lease, end context.CancelCauseFunc) {
+	expiry := time.AfterFunc(time.Until(lease.TrustedUntil), func() { end(errUntrusted) })
+	defer expiry.Stop()
+	for wait := renewEvery; sleep(term, wait); {
+		next, ok, err := o.o.Store.RenewLease(term, lease, o.o.Holder, ttl)
+		switch {
+		case term.Err() != nil:
+			return
+		case err != nil:
+			o.o.Log.Warn("the lease was not renewed, trying again", "trusted_for", time.Until(lease.TrustedUntil), "error", err)
+			wait = renewAgain
+		case !ok:
+			end(store.ErrFenced)
+			return
+		default:
+			lease, wait = next, renewEvery
+			expiry.Reset(time.Until(lease.TrustedUntil))
+		}
+	}
+}
+
+// decideAgain decides, and after an error of the store forgets everything and begins again, until the term ends.
+func (o *Orchestrator) decideAgain(term context.Context, epoch int64, end context.CancelCauseFunc) {
+	for failures := 0; ; {
+		began := time.Now()
+		err := newReign(o, epoch).run(term)
+		o.setStatus(func(s *Status) { s.Deciding = false })
+		switch {
+		case term.Err() != nil:
+			return
+		case errors.Is(err, store.ErrFenced):
+			end(err)
+			return
+		}
+		if time.Since(began) > time.Minute {
+			failures = 0
+		}
+		failures++
+		o.o.Log.Error("nothing is decided until the state has been loaded again", "epoch", epoch, "failures", failures, "error", err)
+		o.failed(err)
+		if failures > 1 && !sleep(term, retryIn(failures-1)) {
+			return
+		}
+	}
+}
+
+func (o *Orchestrator) failed(err error) {
+	o.setStatus(func(s *Status) { s.LastError, s.LastErrorAt = err.Error(), time.Now() })
+}
+
+// retryIn is how long to wait after so many failures in a row (from 1).
+func retryIn(failures int) time.Duration {
+	return jitter(min(200*time.Millisecond<<min(failures-1, 10), retryAtMost))
+}
+
+func jitter(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
+}
+
+// sleep waits, and says whether ctx is still alive.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
