@@ -98,6 +98,7 @@ type call struct {
 	op        *operation // nil: no such path
 	identity  auth.Identity
 	request   *http.Request
+	body      []byte // as it was sent, and valid; nil: none
 }
 
 type callKey struct{}
@@ -139,8 +140,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s.fail(answer, r, &problem{kind: kindUnauthenticated, detail: "Send a valid token.", cause: err})
 			return
 		}
-		if err := op.authorise(c.identity, params); err != nil {
-			s.fail(answer, r, err)
+		if refused := op.authorise(c.identity, params); refused != nil {
+			s.refuseEarly(answer, r, refused)
 			return
 		}
 	}
@@ -152,6 +153,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.fail(answer, r, err)
 		return
 	}
+	c.body = body
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	if key := r.Header.Get(headerIdempotencyKey); op.idempotent && key != "" {
 		s.once(answer, r, key, body)

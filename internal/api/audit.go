@@ -2,10 +2,9 @@ package api
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
+	"net/http"
 	"strconv"
-	"time"
+	"strings"
 
 	"changeover/internal/api/contract"
 	"changeover/internal/store"
@@ -13,57 +12,43 @@ import (
 
 const outcomeAccepted = "accepted"
 
-// entry is the audit entry of the call; details are what was asked for beyond target and reason, nil: nothing.
-func (c *call) entry(target, reason string, details any, outcome string) (store.AuditEntry, error) {
+// entry is the audit entry of the call. details is the JSON of what was asked for beyond target and reason; nil: nothing.
+func (c *call) entry(target, reason string, details []byte, outcome string) store.AuditEntry {
 	e := store.AuditEntry{
 		Subject: c.identity.Subject, Action: c.op.id, Target: target, Reason: reason, RequestID: c.requestID, Outcome: outcome,
-		Roles: make([]string, len(c.identity.Roles)),
+		Roles: make([]string, len(c.identity.Roles)), Details: details,
 	}
 	for i, r := range c.identity.Roles {
 		e.Roles[i] = string(r)
 	}
-	if details != nil {
-		b, err := json.Marshal(details)
-		if err != nil {
-			return e, fmt.Errorf("encode the details of %s for the audit: %w", c.op.id, err)
-		}
-		e.Details = b
-	}
-	return e, nil
+	return e
 }
 
 // submit hands a command to the leader, and to the audit in the same transaction.
-func (s *Server) submit(ctx context.Context, kind string, payload any, target, reason string, details any) (int64, error) {
-	e, err := callOf(ctx).entry(target, reason, details, outcomeAccepted)
-	if err != nil {
-		return 0, err
-	}
-	return s.store.Submit(ctx, kind, payload, e)
+func (s *Server) submit(ctx context.Context, kind string, payload any, target, reason string, details []byte) (int64, error) {
+	return s.store.Submit(ctx, kind, payload, callOf(ctx).entry(target, reason, details, outcomeAccepted))
 }
 
 // refuse records that a mutation was refused, and why, and returns the problem. Where it cannot be recorded, the log has
 // it: the refusal itself needs no database.
-func (s *Server) refuse(ctx context.Context, target, reason string, details any, p *problem) error {
+func (s *Server) refuse(ctx context.Context, target, reason string, details []byte, p *problem) error {
 	c := callOf(ctx)
-	e, err := c.entry(target, reason, details, p.kind.slug)
-	if err == nil {
-		err = s.store.AppendAudit(ctx, e)
-	}
-	if err != nil {
+	if err := s.store.AppendAudit(ctx, c.entry(target, reason, details, p.kind.slug)); err != nil {
 		s.log.WarnContext(ctx, "refusal not written to the audit trail", "request_id", c.requestID, "operation", c.op.id,
 			"subject", c.identity.Subject, "target", target, "outcome", p.kind.slug, "error", err)
 	}
 	return p
 }
 
-// refusalWait bounds the recording of a request that was refused before its handler.
-const refusalWait = 2 * time.Second
-
-// recordForbidden puts a mutation that the caller's role does not allow into the audit trail.
-func (s *Server) recordForbidden(ctx context.Context, path string, p *problem) {
-	ctx, cancel := context.WithTimeout(ctx, refusalWait)
-	defer cancel()
-	_ = s.refuse(ctx, path, "", nil, p) // p itself
+// refuseEarly answers a caller who may not do the operation, before anything of the request is read. A refused mutation is
+// recorded too, with the path as its target.
+func (s *Server) refuseEarly(w http.ResponseWriter, r *http.Request, p *problem) {
+	if callOf(r.Context()).op.idempotent {
+		ctx, cancel := context.WithTimeout(r.Context(), memoryTimeout)
+		defer cancel()
+		_ = s.refuse(ctx, clip(strings.TrimPrefix(r.URL.EscapedPath(), "/v1/")), "", nil, p) // p itself
+	}
+	s.fail(w, r, p)
 }
 
 // ListAudit implements GET /v1/audit.

@@ -8,7 +8,7 @@ import (
 
 // authorise decides whether the caller may do the operation: the one place where roles are looked at. What of a failover is an
 // agent's own is not known before it is read; see own.
-func (op *operation) authorise(i auth.Identity, pathParams map[string]string) error {
+func (op *operation) authorise(i auth.Identity, pathParams map[string]string) *problem {
 	if op.everybodys(i) {
 		return nil
 	}

@@ -12,8 +12,6 @@ import (
 
 // ListFailoverGroups implements GET /v1/failover-groups. There are few, and they are configured: paging is by name, here.
 func (s *Server) ListFailoverGroups(ctx context.Context, r contract.ListFailoverGroupsRequestObject) (contract.ListFailoverGroupsResponseObject, error) {
-	ctx, cancel := context.WithTimeout(ctx, memoryTimeout)
-	defer cancel()
 	names := s.names
 	if cursor := value(r.Params.Cursor); cursor != "" {
 		after, ok := strings.CutPrefix(cursor, groupsCursor)
@@ -43,8 +41,6 @@ const groupsCursor = "groups."
 
 // GetFailoverGroup implements GET /v1/failover-groups/{name}.
 func (s *Server) GetFailoverGroup(ctx context.Context, r contract.GetFailoverGroupRequestObject) (contract.GetFailoverGroupResponseObject, error) {
-	ctx, cancel := context.WithTimeout(ctx, memoryTimeout)
-	defer cancel()
 	if s.groups[r.Name] == nil {
 		return nil, notFound("failover group", r.Name)
 	}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"changeover/internal/api/contract"
@@ -51,11 +52,14 @@ func (s *Server) GetFailover(ctx context.Context, r contract.GetFailoverRequestO
 func (s *Server) ForceFailover(ctx context.Context, r contract.ForceFailoverRequestObject) (contract.ForceFailoverResponseObject, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
+	target, reason := "failovers/"+clip(r.FailoverID), r.Body.Reason
 	f, err := s.readFailover(ctx, r.FailoverID)
+	if missing := (*problem)(nil); errors.As(err, &missing) {
+		return nil, s.refuse(ctx, target, reason, nil, missing)
+	}
 	if err != nil {
 		return nil, err
 	}
-	target, reason := "failovers/"+f.ID, r.Body.Reason
 	if !f.Open() {
 		return nil, s.refuse(ctx, target, reason, nil, notOpen(f))
 	}
@@ -92,15 +96,15 @@ func notOpen(f *failover.Failover) *problem {
 func (s *Server) ForceFailovers(ctx context.Context, r contract.ForceFailoversRequestObject) (contract.ForceFailoversResponseObject, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	b := r.Body
+	b, details := r.Body, callOf(ctx).body
 	target := "failover-groups/" + b.FailoverGroup
 	if s.groups[b.FailoverGroup] == nil {
-		return nil, s.refuse(ctx, target, b.Reason, b, notFound("failover group", b.FailoverGroup))
+		return nil, s.refuse(ctx, target, b.Reason, details, notFound("failover group", b.FailoverGroup))
 	}
 	id, err := s.submit(ctx, store.CommandBulkForce, failover.BulkForce{
 		Group: b.FailoverGroup, TDG: value(b.TdgID), From: value(b.FromRegion), OnlyStale: value(b.OnlyStale),
 		By: callOf(ctx).identity.Subject, Reason: b.Reason, MaxPerSecond: value(b.MaxPerSecond), MaxFraction: value(b.MaxFraction),
-	}, target, b.Reason, b)
+	}, target, b.Reason, details)
 	if err != nil {
 		return nil, err
 	}
@@ -110,9 +114,9 @@ func (s *Server) ForceFailovers(ctx context.Context, r contract.ForceFailoversRe
 	}
 	switch result.Outcome {
 	case failover.OutcomeRefused, failover.OutcomeConflict:
-		return nil, s.refuse(ctx, target, b.Reason, b, problemf(kindRefused, "%s", result.Detail))
+		return nil, s.refuse(ctx, target, b.Reason, details, problemf(kindRefused, "%s", result.Detail))
 	case failover.OutcomeNotFound:
-		return nil, s.refuse(ctx, target, b.Reason, b, notFound("failover group", b.FailoverGroup))
+		return nil, s.refuse(ctx, target, b.Reason, details, notFound("failover group", b.FailoverGroup))
 	case failover.OutcomeDone:
 	}
 	return contract.ForceFailovers202JSONResponse{Matched: &result.Matched, Forced: &result.Forced}, nil

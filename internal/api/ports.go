@@ -13,7 +13,6 @@ import (
 // Store is what the API reads and appends; *store.Store is one. Its errors are told apart by store.ErrNotFound,
 // store.ErrBadCursor and store.IsUnavailable.
 type Store interface {
-	Ping(ctx context.Context) error
 	Health(ctx context.Context) ([]store.RegionHealth, error)
 
 	// Submit appends a command to the inbox together with its audit entry; CommandResult tells the leader's answer.
@@ -57,7 +56,7 @@ type Hub interface {
 	// ServeAgent and ServeAll answer with an event stream; w and r belong to them.
 	ServeAgent(w http.ResponseWriter, r *http.Request, agentID string, options ...stream.ServeOption)
 	ServeAll(w http.ResponseWriter, r *http.Request, options ...stream.ServeOption)
-	// History reads events as JSON; an empty AgentID is all agents.
+	// History reads events as JSON.
 	History(ctx context.Context, q stream.HistoryQuery) (items []stream.Item, next string, err error)
 }
 

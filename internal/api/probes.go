@@ -21,8 +21,6 @@ func (s *Server) Livez(context.Context, contract.LivezRequestObject) (contract.L
 
 // Readyz implements GET /readyz.
 func (s *Server) Readyz(ctx context.Context, _ contract.ReadyzRequestObject) (contract.ReadyzResponseObject, error) {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
 	seen, _ := s.health.read(ctx, s.store) // the error is in what was seen
 	body := contract.Readiness{Status: contract.ReadinessStatusReady, Checks: []contract.Check{
 		{Name: "database", State: seen.database, Since: moment(seen.since), LastError: text(seen.lastError)},
@@ -96,10 +94,11 @@ type health struct {
 func (h *health) read(ctx context.Context, s Store) (sight, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	now := time.Now()
-	if !h.at.IsZero() && now.Sub(h.at) < healthAge {
+	if !h.at.IsZero() && time.Since(h.at) < healthAge {
 		return h.seen, h.err
 	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
 	regions, err := s.Health(ctx)
 	var groups []*failover.Group
 	if err == nil {
@@ -108,6 +107,7 @@ func (h *health) read(ctx context.Context, s Store) (sight, error) {
 	if errors.Is(err, context.Canceled) { // the caller has gone; it says nothing about the database
 		return h.seen, err
 	}
+	now := time.Now() // after the look: those who waited for it take it
 	h.at, h.err = now, err
 	state := contract.HealthStateHealthy
 	if err != nil {

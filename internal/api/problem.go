@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -94,6 +95,8 @@ func (s *Server) asProblem(err error) *problem {
 		return invalid(contract.FieldError{Field: format.ParamName, In: contract.FieldErrorInQuery, Message: "has the wrong format"})
 	case errors.Is(err, errBadCursor):
 		return invalid(contract.FieldError{Field: "cursor", In: contract.FieldErrorInQuery, Message: "is not a cursor of this list with these filters; begin without it"})
+	case errors.Is(err, context.Canceled): // by the caller, who does not read the answer
+		return &problem{kind: kindUnavailable, detail: "The request was given up.", cause: err}
 	case unavailable(err):
 		return &problem{kind: kindUnavailable, detail: "The database is away. Nothing was done; try again.", cause: err}
 	}
@@ -106,10 +109,11 @@ const retryAfterSeconds = 2
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := s.asProblem(err)
 	c := callOf(r.Context())
-	switch p.kind {
-	case kindInternal:
+	switch {
+	case r.Context().Err() != nil: // the caller has gone
+	case p.kind == kindInternal:
 		s.log.ErrorContext(r.Context(), "request failed", "request_id", c.requestID, "operation", c.operationID(), "error", p.cause)
-	case kindUnavailable:
+	case p.kind == kindUnavailable:
 		s.log.WarnContext(r.Context(), "request answered 503, the client is asked to retry", "request_id", c.requestID, "operation", c.operationID(), "error", p.cause)
 	}
 	h := w.Header()

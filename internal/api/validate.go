@@ -111,10 +111,15 @@ func fieldErrors(in contract.FieldErrorIn, name string, err error) []contract.Fi
 		if in == contract.FieldErrorInBody {
 			fault.Field = clip(fieldPath(schema.JSONPointer()))
 		}
-		if schema.SchemaField == "properties" {
+		switch schema.SchemaField {
+		case "properties":
+			// The pointer ends at the object, and only the reason names the member.
+			var name string
+			if _, err := fmt.Sscanf(schema.Reason, "property %q is unsupported", &name); err == nil {
+				fault.Field = clip(fieldPath(append(schema.JSONPointer(), name)))
+			}
 			fault.Message = "is not a field of this body"
-		}
-		if schema.SchemaField == "required" {
+		case "required":
 			fault.Message = "is required"
 		}
 	case errors.Is(err, openapi3filter.ErrInvalidRequired):

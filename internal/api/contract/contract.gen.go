@@ -1007,7 +1007,7 @@ type Report struct {
 	ActiveRegion *RegionName `json:"activeRegion,omitempty"`
 
 	// ConfigureError A set-up error that Streams raised; null if there is none any more.
-	ConfigureError Optional[ReportedConfigureError] `json:"configureError,omitempty"`
+	ConfigureError Optional[ReportedConfigureError] `json:"configureError,omitempty,omitzero"`
 
 	// Contacts Every contact that the desktop has open. An empty list says that it has none.
 	Contacts []ReportedContact `json:"contacts,omitempty"`
@@ -1016,7 +1016,7 @@ type Report struct {
 	ContactsRegion *RegionName `json:"contactsRegion,omitempty"`
 
 	// NextActiveRegion Where the CCP says that it will go; null if it knows of no coming change.
-	NextActiveRegion Optional[RegionName] `json:"nextActiveRegion,omitempty"`
+	NextActiveRegion Optional[RegionName] `json:"nextActiveRegion,omitempty,omitzero"`
 
 	// Standby The CCP of the Region where the agent is not active.
 	Standby *ReportedStandby `json:"standby,omitempty"`

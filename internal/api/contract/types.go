@@ -11,6 +11,9 @@ type Optional[T any] struct {
 	Value *T   // nil: it was null
 }
 
+// MarshalJSON writes the value or null; a field that is not set is left out by its tag, omitzero.
+func (o Optional[T]) MarshalJSON() ([]byte, error) { return json.Marshal(o.Value) }
+
 // UnmarshalJSON is called only for a member that is there, null included.
 func (o *Optional[T]) UnmarshalJSON(b []byte) error {
 	o.Set, o.Value = true, nil

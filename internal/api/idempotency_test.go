@@ -1,0 +1,119 @@
+package api_test
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"changeover/internal/api/contract"
+)
+
+func TestIdempotencyKey(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.leader.floor()
+	s.leader.shift()
+	s.leader.answer()
+	path := "/v1/failovers/" + s.leader.openFailover(jane) + "/force"
+	key := []string{"Idempotency-Key", "8e03978e-40d5-43e8-bc93-6894a57f9324"}
+
+	first := s.post(path, reason("once"), key...)
+	require.Equal(t, http.StatusAccepted, first.status)
+	again := s.post(path, reason("once"), key...)
+	require.Equal(t, first.status, again.status, again.body)
+	require.Equal(t, first.body, again.body)
+	require.Equal(t, first.header.Get("Content-Type"), again.header.Get("Content-Type"))
+	require.Equal(t, http.StatusConflict, s.post(path, reason("once")).status, "without the key it is another request")
+	require.Len(t, accepted(t, s), 1, "nothing is done twice")
+
+	for name, other := range map[string]answer{
+		"another body":    s.post(path, reason("twice"), key...),
+		"another address": s.post("/v1/failovers/force", bodies["forceFailovers"], key...),
+	} {
+		p := read[contract.Problem](t, other, http.StatusUnprocessableEntity)
+		require.Equal(t, "urn:changeover:problem:idempotency-key-reused", p.Type, name)
+	}
+
+	// A refusal by the state is an answer too, and stays the same.
+	late := []string{"Idempotency-Key", "late"}
+	conflict := s.post(path, reason("late"), late...)
+	require.Equal(t, http.StatusConflict, conflict.status)
+	require.Equal(t, conflict.body, s.post(path, reason("late"), late...).body)
+
+	for _, bad := range []string{"", " ", "a b", strings.Repeat("k", 256), "ü"} {
+		a := s.post(path, reason("once"), "Idempotency-Key", bad)
+		require.Equal(t, "Idempotency-Key", read[contract.Problem](t, a, http.StatusBadRequest).Errors[0].Field, "%q", bad)
+	}
+	require.Equal(t, http.StatusBadRequest, s.post(path, reason("once"), "Idempotency-Key", "a", "Idempotency-Key", "b").status)
+}
+
+func accepted(t *testing.T, s *service) (list []contract.AuditEntry) {
+	t.Helper()
+	for _, e := range read[contract.AuditList](t, s.get("/v1/audit"), http.StatusOK).Items {
+		if e.Outcome == "accepted" {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// A double click, or a proxy that repeats a request: twenty at once are one.
+func TestIdempotencyKeyAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.leader.floor()
+	s.leader.shift()
+	s.leader.answer()
+	path := "/v1/failovers/" + s.leader.openFailover(jane) + "/force"
+	var wg sync.WaitGroup
+	answers := make([]answer, 20)
+	for i := range answers {
+		wg.Go(func() { answers[i] = s.post(path, reason("clicked"), "Idempotency-Key", "k") })
+	}
+	wg.Wait()
+	done := ""
+	for _, a := range answers {
+		if a.status == http.StatusConflict {
+			p := read[contract.Problem](t, a, http.StatusConflict)
+			require.Equal(t, "urn:changeover:problem:request-in-progress", p.Type)
+			require.NotEmpty(t, a.header.Get("Retry-After"))
+			continue
+		}
+		require.Equal(t, http.StatusAccepted, a.status, a.body)
+		if done == "" {
+			done = a.body
+		}
+		require.Equal(t, done, a.body)
+	}
+	require.NotEmpty(t, done)
+	require.Len(t, accepted(t, s), 1)
+}
+
+// Reading somebody else's answer by guessing the key: keys belong to their callers.
+func TestIdempotencyKeysBelongToCallers(t *testing.T) {
+	t.Parallel()
+	s := newService(t, withRoles)
+	s.leader.floor()
+	path, body := "/v1/agents/"+jane+"/reports", map[string]any{"activeRegion": east}
+	require.Equal(t, http.StatusAccepted, s.post(path, body, "X-Test-As", "agent:"+jane, "Idempotency-Key", "k").status)
+	other := s.post("/v1/agents/"+joe+"/reports", body, "X-Test-As", "agent:"+joe, "Idempotency-Key", "k")
+	require.Equal(t, http.StatusAccepted, other.status, "the same key of another caller is another key")
+	require.Equal(t, http.StatusNotFound, s.post(path, body, "X-Test-As", "agent:"+joe, "Idempotency-Key", "k").status)
+}
+
+// A key whose request could not be done is free for the retry.
+func TestIdempotencyKeyAfterAFault(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.leader.floor()
+	path, body := "/v1/agents/"+jane+"/reports", map[string]any{"activeRegion": east}
+	s.db.cut()
+	require.Equal(t, http.StatusServiceUnavailable, s.post(path, body, "Idempotency-Key", "k").status)
+	s.db.mend()
+	require.Equal(t, http.StatusAccepted, s.post(path, body, "Idempotency-Key", "k").status)
+	require.Equal(t, http.StatusNotImplemented, s.post("/v1/session", nil, "Idempotency-Key", "n").status)
+	require.Equal(t, http.StatusNotImplemented, s.post("/v1/session", nil, "Idempotency-Key", "n").status)
+}
