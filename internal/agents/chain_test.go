@@ -48,7 +48,6 @@ type event struct {
 type chainOptions struct {
 	sim       connectsim.Config
 	rate      float64 // of the client; 0: as configured by default
-	parallel  int
 	configure func(*Options)
 	groups    []string // traffic distribution groups in failover.GroupConfig
 }
@@ -61,7 +60,7 @@ func newChain(t *testing.T, o chainOptions) *chain {
 	require.NoError(t, o.sim.Validate())
 	c := &chain{t: t, sim: connectsim.New(o.sim), counts: map[failover.EventType]int{}}
 	opts := Options{
-		Group: main, Routing: failover.Routing(string(o.sim.View)), RequestsPerSecond: o.rate, Parallel: o.parallel,
+		Group: main, Routing: failover.Routing(string(o.sim.View)), RequestsPerSecond: o.rate,
 		AgentInterval: 15 * time.Second, DrainInterval: 5 * time.Second, MembershipInterval: 15 * time.Minute,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}

@@ -37,12 +37,11 @@ type Options struct {
 	DrainInterval      time.Duration // from one contacts read of an agent with an open failover to the next
 	MembershipInterval time.Duration // from one pass over members and users to the next
 
-	// RequestsPerSecond is how many contacts reads the clients let through. The sweep leaves a part of it alone, so that the burst
-	// is there when a detection needs it. 0: not known, the sweep takes what it can get.
+	// RequestsPerSecond is the rate of contacts reads in each Region that this Reader may use: that of the clients, divided by the
+	// failover groups that share them. The sweep leaves a part of it alone, so that the burst is there when a
+	// detection needs it, and where it has been raised so far that the answers' latency would limit the rate, several
+	// reads are under way at once.
 	RequestsPerSecond float64
-	// Parallel is how many contacts reads may be under way at once in a Region, for each of immediate reads and sweep; 0 is 1. More
-	// than one is of use where the quota has been raised so far that the answers' latency would limit the rate.
-	Parallel int
 
 	Log *slog.Logger
 }
@@ -53,6 +52,12 @@ type Roster struct {
 	TDG, ARN string // bare id, ARN
 	Progress failover.RosterPass
 }
+
+// slowAnswer is how long an answer may take without limiting the rate.
+const slowAnswer = 500 * time.Millisecond
+
+// mostParallel bounds the reads under way at once.
+const mostParallel = 16
 
 // Reader reads who the agents of a failover group are, where they are present and which contacts they have. All
 // methods may be called from any goroutine; Run only once at a time.
@@ -68,7 +73,6 @@ type Reader struct {
 
 // New makes a Reader. It reads nothing before [Reader.Run].
 func New(o Options) *Reader {
-	o.Parallel = max(o.Parallel, 1)
 	r := &Reader{o: o, changed: make(chan struct{})}
 	for i, in := range o.Instances {
 		r.regions = append(r.regions, newRegion(r, in, i))

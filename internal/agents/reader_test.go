@@ -676,7 +676,7 @@ func TestR20LookupThatNobodyAnswers(t *testing.T) {
 func TestParallelReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := connectsim.Config{Agents: 3000, RoutingProfiles: 30, Latency: 300 * time.Millisecond, MoveDelay: time.Hour}
-		c := newChain(t, chainOptions{sim: sim, rate: 20, parallel: 8})
+		c := newChain(t, chainOptions{sim: sim, rate: 20})
 		c.occupy(0.3)
 		c.list(east)
 		c.run()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ type region struct {
 	instance string
 	client   Client
 	index    int     // 0 is the source
+	parallel int     // contacts reads under way at once, for each of immediate reads and sweep
 	other    *region // nil: there is none
 	log      *slog.Logger
 
@@ -49,7 +51,8 @@ type region struct {
 func newRegion(r *Reader, in Instance, index int) *region {
 	g := &region{
 		o: r.o, name: in.Client.Region(), instance: in.ID, client: in.Client, index: index,
-		log: r.o.Log.With("failover_group", r.o.Group), changed: make(chan struct{}),
+		parallel: min(max(int(math.Ceil(r.o.RequestsPerSecond*slowAnswer.Seconds())), 1), mostParallel),
+		log:      r.o.Log.With("failover_group", r.o.Group), changed: make(chan struct{}),
 	}
 	g.complain = complaint{log: g.log, region: g.name, what: "contacts of agents with an open failover"}
 	for _, other := range r.regions {
@@ -73,7 +76,7 @@ func (g *region) reset() {
 
 func (g *region) run(ctx context.Context, emit func(failover.Observation)) {
 	var wg sync.WaitGroup
-	for range g.o.Parallel {
+	for range g.parallel {
 		wg.Go(func() { g.drain(ctx, emit) })
 	}
 	wg.Go(func() { g.sweep(ctx, emit) })

@@ -109,7 +109,7 @@ func (g *region) sweepOnce(ctx context.Context, emit func(failover.Observation),
 		return nil // no routing profile, nobody to read; and nothing that could be said of anybody
 	}
 	var wg sync.WaitGroup
-	for range g.o.Parallel {
+	for range g.parallel {
 		wg.Go(func() {
 			for c := p.next(); c != nil; c = p.next() {
 				p.read(ctx, emit, c)
@@ -160,9 +160,7 @@ func (p *pass) prepare(hurry bool) int {
 	}
 	if !hurry {
 		p.spacing = time.Duration(pacing * float64(p.interval) / float64(calls))
-		if rate := p.g.o.RequestsPerSecond; rate > 0 {
-			p.spacing = max(p.spacing, time.Duration(spare/rate*float64(time.Second)))
-		}
+		p.spacing = max(p.spacing, time.Duration(spare/p.g.o.RequestsPerSecond*float64(time.Second)))
 	}
 	return len(p.g.list)
 }

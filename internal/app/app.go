@@ -173,6 +173,7 @@ func (a *App) sources(r *regions) []orchestrator.GroupSources {
 				Group: g.Name, Routing: failover.Routing(g.Routing), Instances: people,
 				AgentInterval: a.config.Poll.AgentInterval, DrainInterval: a.config.Poll.DrainInterval,
 				MembershipInterval: a.config.Poll.MembershipInterval, Log: a.log,
+				RequestsPerSecond: a.config.Connect.RequestsPerSecond / float64(r.sharers(g)),
 			}),
 		})
 	}

@@ -56,6 +56,13 @@ type Source interface {
 	Run(ctx context.Context, emit func(failover.Observation))
 }
 
+// DistributionSource is a [Source] that can begin with the traffic distribution groups that are stored;
+// [*tdg.Reader] is one.
+type DistributionSource interface {
+	Source
+	SetKnown([]failover.TDGInfo)
+}
+
 // AgentSource is a [Source] that reads what open failovers need before everything else; [*agents.Reader] is one.
 type AgentSource interface {
 	Source
@@ -66,7 +73,7 @@ type AgentSource interface {
 // GroupSources are the readers of one failover group.
 type GroupSources struct {
 	Group         string
-	Distributions Source
+	Distributions DistributionSource
 	Agents        AgentSource
 }
 

@@ -75,6 +75,7 @@ func (r *reign) run(ctx context.Context) error {
 	r.tellWork()
 	failed := make(chan error, 1) // of those below that cannot go on
 	for _, s := range r.o.Sources {
+		s.Distributions.SetKnown(r.known(s.Group))
 		readers.Go(func() { s.Distributions.Run(ctx, emitTo(ctx, r.urgent)) })
 		readers.Go(func() { s.Agents.Run(ctx, emitTo(ctx, r.observed)) })
 	}
@@ -83,6 +84,15 @@ func (r *reign) run(ctx context.Context) error {
 	readers.Go(func() { r.saveHealth(ctx, failed) })
 	readers.Go(func() { r.maintain(ctx) })
 	return r.loop(ctx, failed)
+}
+
+// known are the traffic distribution groups of a failover group as they were listed last.
+func (r *reign) known(group string) []failover.TDGInfo {
+	var known []failover.TDGInfo
+	for _, t := range r.state.TDGsOf(group) {
+		known = append(known, failover.TDGInfo{ID: t.ID, ARN: t.ARN, Name: t.Name, Status: t.Status, IsDefault: t.IsDefault})
+	}
+	return known
 }
 
 // emitTo sends observations to a queue, and waits while it is full.
