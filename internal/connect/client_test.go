@@ -81,15 +81,14 @@ func newSwitched(t *testing.T, next http.RoundTripper, change func(*Options)) (*
 func TestBreakerOpensAfterThreeFailuresAndRecoversQuickly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, transport := newSwitched(t, refusingTransport, nil)
-		get := func() error { _, err := c.GetTrafficDistribution(t.Context(), testTDG); return err }
 		for range downAfter {
-			require.NotErrorIs(t, get(), ErrCircuitOpen)
+			require.NotErrorIs(t, get(t, c), ErrCircuitOpen)
 		}
 		require.Equal(t, StateDown, c.HealthOf(OpGetTrafficDistribution).State)
 		failedAt := c.HealthOf(OpGetTrafficDistribution).LastErrorAt
 		for range 100 {
 			time.Sleep(time.Millisecond)
-			err := get()
+			err := get(t, c)
 			require.ErrorIs(t, err, ErrCircuitOpen)
 			require.Equal(t, Unavailable, KindOf(err))
 		}
@@ -101,12 +100,27 @@ func TestBreakerOpensAfterThreeFailuresAndRecoversQuickly(t *testing.T) {
 
 		transport.set(healthyTransport)
 		start := time.Now()
-		for get() != nil {
+		for get(t, c) != nil {
 			time.Sleep(10 * time.Millisecond)
 		}
 		require.Less(t, time.Since(start), 5*time.Second)
-		require.NoError(t, get())
+		require.NoError(t, get(t, c))
 		require.Equal(t, StateHealthy, c.HealthOf(OpGetTrafficDistribution).State)
+	})
+}
+
+// Requests that are not sent do not use up the rate: it is there when the Region is back.
+func TestBreakerRejectsWithoutWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := newSwitched(t, refusingTransport, func(o *Options) { o.RequestsPerSecond, o.Burst = 0.1, downAfter })
+		for range downAfter {
+			require.NotErrorIs(t, get(t, c), ErrCircuitOpen)
+		}
+		start := time.Now()
+		for range 20 {
+			require.ErrorIs(t, get(t, c), ErrCircuitOpen)
+		}
+		require.Zero(t, time.Since(start))
 	})
 }
 
@@ -115,10 +129,9 @@ func TestBreakerOpensAfterThreeFailuresAndRecoversQuickly(t *testing.T) {
 func TestBreakerDelaysRecoveryByLittle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, transport := newSwitched(t, hangingTransport, func(o *Options) { o.RequestTimeout = 4 * time.Second })
-		get := func() error { _, err := c.GetTrafficDistribution(t.Context(), testTDG); return err }
 		recovered := make(chan time.Time)
 		go func() {
-			for get() != nil {
+			for get(t, c) != nil {
 				time.Sleep(100 * time.Millisecond)
 			}
 			recovered <- time.Now()

@@ -119,14 +119,15 @@ func startAnswer(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).Flush()
 }
 
-func resetConnection(w http.ResponseWriter, _ *http.Request) {
+func resetConnection(w http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body) // else the client meets the end while it writes
 	conn := hijack(w)
 	_ = conn.SetLinger(0)
 	_ = conn.Close()
 }
 
 func resetInBody(w http.ResponseWriter, r *http.Request) {
-	_, _ = io.Copy(io.Discard, r.Body)
+	_, _ = io.Copy(io.Discard, r.Body) // before the answer begins, which ends the reading
 	startAnswer(w)
 	resetConnection(w, r)
 }

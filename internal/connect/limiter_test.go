@@ -201,7 +201,8 @@ func TestLimiterKeepsALeastRate(t *testing.T) {
 			time.Sleep(time.Millisecond)
 			l.throttled(time.Now())
 		}
-		require.InDelta(t, 4*time.Second, take(t, l, Sweep), float64(time.Second), "an eighth of the rate")
+		// 4 s at an eighth of the rate; somewhat less because the rate recovers meanwhile.
+		require.InDelta(t, 3400*time.Millisecond, take(t, l, Sweep), float64(200*time.Millisecond))
 	})
 }
 
