@@ -3,11 +3,17 @@ package connect
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -423,11 +429,33 @@ func TestNewRefuses(t *testing.T) {
 	c.Close()
 }
 
-// A proxy that inspects TLS needs its own certificate authority, which AWS_CA_BUNDLE names.
+// A proxy that inspects TLS needs its own certificate authority, which AWS_CA_BUNDLE names. An HTTP/2 connection is not
+// made even where the server would have one.
 func TestCustomCertificateAuthority(t *testing.T) {
-	t.Setenv("AWS_CA_BUNDLE", "testdata/does-not-exist.pem")
-	_, err := New(t.Context(), Options{Region: "us-east-1", RequestsPerSecond: 1, Burst: 1, RequestTimeout: time.Second})
-	require.ErrorContains(t, err, "does-not-exist.pem")
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 1 {
+			t.Errorf("the request came by %s", r.Proto)
+		}
+		write(200, "", distribution)(w, r)
+	}))
+	server.EnableHTTP2 = true
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	endpoint := func(o *Options) { o.Endpoint = server.URL }
+
+	err := get(t, newClient(t, endpoint))
+	require.Equal(t, Unavailable, KindOf(err))
+	require.ErrorContains(t, err, "certificate")
+
+	bundle := filepath.Join(t.TempDir(), "ca.pem")
+	require.NoError(t, os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600))
+	t.Setenv("AWS_CA_BUNDLE", bundle)
+	require.NoError(t, get(t, newClient(t, endpoint)))
+
+	t.Setenv("AWS_CA_BUNDLE", bundle+".missing")
+	_, err = New(t.Context(), Options{Region: "us-east-1", RequestsPerSecond: 1, Burst: 1, RequestTimeout: time.Second})
+	require.ErrorContains(t, err, "ca.pem.missing")
 }
 
 func TestErrorUnwraps(t *testing.T) {

@@ -19,8 +19,9 @@ import (
 // recordingTransport answers everything with an error and remembers what was sent: by Amazon's operation name, as the SDK puts
 // it into the request's context.
 type recordingTransport struct {
-	mu   sync.Mutex
-	sent map[string][]string // operation → methods and paths
+	mu      sync.Mutex
+	sent    map[string][]string // operation → methods and paths
+	origins map[string]bool
 }
 
 func (r *recordingTransport) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -28,6 +29,7 @@ func (r *recordingTransport) RoundTrip(req *http.Request) (*http.Response, error
 	defer r.mu.Unlock()
 	name := awsmiddleware.GetOperationName(req.Context())
 	r.sent[name] = append(r.sent[name], req.Method+" "+req.URL.Path)
+	r.origins[req.URL.Scheme+"://"+req.URL.Host] = true
 	return answer(req, write(400, "InvalidRequestException", `{}`)), nil
 }
 
@@ -35,7 +37,7 @@ func (r *recordingTransport) RoundTrip(req *http.Request) (*http.Response, error
 // what leaves is exactly the operations that are listed, none of which changes anything.
 func TestOperationsAreCompleteAndRead(t *testing.T) {
 	t.Parallel()
-	recorder := &recordingTransport{sent: map[string][]string{}}
+	recorder := &recordingTransport{sent: map[string][]string{}, origins: map[string]bool{}}
 	c := newClient(t, func(o *Options) { o.Transport = recorder })
 	client := reflect.ValueOf(c)
 	for i := range client.NumMethod() {
@@ -65,6 +67,7 @@ func TestOperationsAreCompleteAndRead(t *testing.T) {
 		}
 	}
 	require.ElementsMatch(t, Operations, names)
+	require.Equal(t, map[string]bool{"https://connect.us-west-2.amazonaws.com": true}, recorder.origins, "nothing leaves the Region")
 	require.Len(t, slices.Compact(slices.Sorted(slices.Values(Operations))), len(Operations))
 }
 

@@ -1,6 +1,7 @@
 package connect
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -22,9 +23,12 @@ func buildableClient(o Options) *awshttp.BuildableClient {
 		WithTransportOptions(func(t *http.Transport) {
 			// An HTTP/1 connection ends with the request that times out on it. An HTTP/2 connection whose peer
 			// has vanished would go on being used for minutes after the Region's recovery.
-			t.ForceAttemptHTTP2 = false
 			t.Protocols = new(http.Protocols)
 			t.Protocols.SetHTTP1(true)
+			// The SDK has prepared its transport for HTTP/2 already; the server must not be offered it either.
+			t.ForceAttemptHTTP2 = false
+			t.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
+			t.TLSClientConfig.NextProtos = nil
 		})
 }
 
