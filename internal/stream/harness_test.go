@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httputil"
 	"strings"
 	"sync"
@@ -143,8 +144,16 @@ type client struct {
 	endedAt  time.Time
 }
 
-// connect opens a stream and reads it until it ends.
+// connect opens a stream, reads it until it ends, and waits for what it says first.
 func (h *harness) connect(path string, header ...string) *client {
+	h.t.Helper()
+	c := h.open(path, header...)
+	h.clients = append(h.clients, c)
+	synctest.Wait()
+	return c
+}
+
+func (h *harness) open(path string, header ...string) *client {
 	h.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://changeover"+path, nil)
@@ -157,9 +166,7 @@ func (h *harness) connect(path string, header ...string) *client {
 	require.NoError(h.t, err)
 	c := &client{t: h.t, response: resp, cancel: cancel}
 	go c.read()
-	h.clients = append(h.clients, c)
 	h.t.Cleanup(c.close)
-	synctest.Wait()
 	return c
 }
 
@@ -304,6 +311,10 @@ func (h *harness) metric(name string, labels ...string) float64 {
 	}
 	return 0
 }
+
+func recorder() *httptest.ResponseRecorder { return httptest.NewRecorder() }
+
+func request(path string) *http.Request { return httptest.NewRequest(http.MethodGet, path, nil) }
 
 // pipeListener accepts connections in memory.
 type pipeListener struct {

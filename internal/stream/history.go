@@ -57,6 +57,12 @@ func (h *Hub) History(ctx context.Context, q HistoryQuery) (items []Item, next s
 		if err != nil || len(r.items) > 0 {
 			return r.items, r.next, err
 		}
+		q.After = r.next // what was looked through need not be looked through again
+		select {
+		case <-wait: // before the time is looked at
+			continue
+		default:
+		}
 		select {
 		case <-wait:
 		case <-timeout.C:
@@ -113,19 +119,18 @@ func (h *Hub) look(ctx context.Context, q HistoryQuery, resume *resumption) (fou
 		}
 		frames = framesOf(logID, rows, h.log)
 	}
-	r := found{next: Cursor{LogID: logID, Epoch: head.Epoch, Seq: head.Seq}.String()}
+	end, wait := head, (<-chan struct{})(changed)
+	if len(frames) == q.Limit { // there may be more
+		end, wait = frames[len(frames)-1].position, closed
+	}
+	resume.cursor = Cursor{LogID: logID, Epoch: end.Epoch, Seq: end.Seq}
+	r := found{next: resume.cursor.String()}
 	for _, f := range frames {
 		if f.event != nil {
 			r.items = append(r.items, Item{ID: string(f.event.ID), Event: string(f.event.Event), Data: f.event.Data})
 		}
 	}
-	if len(frames) == q.Limit {
-		last := frames[len(frames)-1].position
-		r.next = Cursor{LogID: logID, Epoch: last.Epoch, Seq: last.Seq}.String()
-	}
-	// Whoever asked without cursor, or for few types, goes on waiting from here.
-	resume.cursor = Cursor{LogID: logID, Epoch: head.Epoch, Seq: head.Seq}
-	return r, changed, nil
+	return r, wait, nil
 }
 
 // pruned answers a query whose beginning was dropped from the log: with a reset, or, if it had no cursor, by looking again

@@ -1,0 +1,168 @@
+package stream
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/r3labs/sse/v2"
+	"github.com/stretchr/testify/require"
+
+	"changeover/internal/failover"
+	"changeover/internal/store"
+)
+
+// written is what the library makes of events.
+func written(t testing.TB, events ...*sse.Event) string {
+	subscribed, unsubscribed := make(chan struct{}), make(chan struct{})
+	server := sse.NewWithCallback(
+		func(string, *sse.Subscriber) { close(subscribed) },
+		func(string, *sse.Subscriber) { close(unsubscribed) },
+	)
+	server.AutoReplay = false
+	server.CreateStream("s")
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	w := httptest.NewRecorder()
+	served := make(chan struct{})
+	go func() {
+		server.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/?stream=s", nil))
+		close(served)
+	}()
+	<-subscribed
+	for _, e := range append(events, endOfStream) {
+		server.Publish("s", e)
+	}
+	<-served
+	cancel()
+	<-unsubscribed
+	server.RemoveStream("s")
+	return w.Body.String()
+}
+
+var lineEnd = regexp.MustCompile("\r\n|\r|\n")
+
+// parseFrame reads one frame as the standard says, line ends of all three kinds included, and fails if there is anything
+// in it that does not belong to one event.
+func parseFrame(t testing.TB, body string) (id, name, data string) {
+	t.Helper()
+	lines := lineEnd.Split(body, -1)
+	require.Equal(t, []string{"", ""}, lines[len(lines)-2:], "one frame, one empty line: %q", body)
+	seen := make(map[string]string)
+	for _, line := range lines[:len(lines)-2] {
+		field, value, ok := strings.Cut(line, ": ")
+		require.True(t, ok, "line %q of %q", line, body)
+		require.Contains(t, []string{"id", "event", "data"}, field, body)
+		require.NotContains(t, seen, field, body)
+		seen[field] = value
+	}
+	require.Len(t, seen, 3, body)
+	return seen["id"], seen["event"], seen["data"]
+}
+
+func TestFrames(t *testing.T) {
+	row := store.LogEvent{Seq: 42, Epoch: 7, AgentID: "agent-1", Type: failover.EventFailoverDetected, Data: []byte("{\n  \"agentId\": \"agent-1\"\r\n}")}
+	f, err := newFrame("log", &row)
+	require.NoError(t, err)
+	require.Equal(t, "id: log-7-42\ndata: {\"agentId\":\"agent-1\"}\nevent: failoverDetected\n\n", written(t, f.event))
+	require.Equal(t, ": heartbeat\n\n", written(t, heartbeat))
+	require.Equal(t, "retry: 4500\n\n", string(retryFrame(4500*time.Millisecond)))
+	now := time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
+	require.Equal(t, "id: log-7-42\ndata: {\"agentId\":\"agent-1\",\"time\":\"2026-09-01T12:00:00.000Z\",\"reason\":\"draining\"}\nevent: draining\nretry: 2000\n\n",
+		written(t, drainingEvent(Cursor{"log", 7, 42}, "agent-1", closedDraining, 2*time.Second, now)))
+
+	for name, bad := range map[string]store.LogEvent{
+		"no data":            {Type: "snapshot"},
+		"no object":          {Type: "snapshot", Data: []byte(`["a"]`)},
+		"a raw line":         {Type: "snapshot", Data: []byte(`:{}`)}, // the library would write it as it is
+		"broken JSON":        {Type: "snapshot", Data: []byte(`{"a":`)},
+		"two values":         {Type: "snapshot", Data: []byte("{}\n{}")},
+		"line break in JSON": {Type: "snapshot", Data: []byte("{\"a\":\"x\ny\"}")},
+		"no name":            {Data: []byte(`{}`)},
+		"line in the name":   {Type: "snapshot\ndata: {}", Data: []byte(`{}`)},
+		"long name":          {Type: failover.EventType(strings.Repeat("x", 65)), Data: []byte(`{}`)},
+	} {
+		_, err := newFrame("log", &bad)
+		require.Error(t, err, name)
+	}
+}
+
+// Attack: frame injection. Whatever stands in a row of the log (a set-up error's message quotes what a desktop reported, ids
+// come from requests), a client reads one event with the row's data, never a second one that somebody forged.
+func FuzzFrame(f *testing.F) {
+	f.Add([]byte(`{"agentId":"a","time":"2026-01-01T00:00:00.000Z"}`), "snapshot")
+	f.Add([]byte("{\"message\":\"x\\ndata: {}\\n\\n\"}"), "configureError")
+	f.Add([]byte("{}\n\nid: log-1-1\ndata: {}"), "failoverCompleted")
+	f.Add([]byte("{}\r\rdata: {}"), "x\revent: failoverCompleted")
+	f.Add([]byte("{\"a\":\"\xff\u2028\"}"), "y")
+	f.Add([]byte(" \r\n {\"a\" :\t1}\n"), "snapshot")
+	f.Fuzz(func(t *testing.T, data []byte, name string) {
+		row := store.LogEvent{Seq: 42, Epoch: 7, AgentID: "agent-1", Type: failover.EventType(name), Data: data}
+		frame, err := newFrame("log", &row)
+		if err != nil {
+			return
+		}
+		id, event, got := parseFrame(t, written(t, frame.event))
+		require.Equal(t, "log-7-42", id)
+		require.Equal(t, name, event)
+		require.JSONEq(t, string(data), got)
+	})
+}
+
+// Attack: the same by way of a view (an agent's id is part of a URL that anybody may write, a message quotes a report).
+func FuzzSnapshot(f *testing.F) {
+	f.Add("agent-1", "c1", "https://a.example/ccp-v2/", "message")
+	f.Add("a\nid: x\n\ndata: {}", "c\r\rdata: {}", "\n\n", "\u2028\x00\xff</script>")
+	f.Fuzz(func(t *testing.T, agentID, contact, url, message string) {
+		view := store.AgentView{
+			AgentID: agentID, ActiveRegion: east, State: failover.AgentPending, NextActiveRegion: contact, FailoverID: message,
+			ContactIDs: []string{contact}, Errors: []failover.SetupError{{Code: contact, Message: message}},
+		}
+		now := time.Now()
+		id, event, data := parseFrame(t, written(t, snapshotEvent(Cursor{"log", 7, 42}, &view, url, now)))
+		require.Equal(t, "log-7-42", id)
+		require.Equal(t, "snapshot", event)
+		require.True(t, json.Valid([]byte(data)))
+		_, _, data = parseFrame(t, written(t, resetEvent("log", store.Position{}, agentID, resetUnknown, now)))
+		require.True(t, json.Valid([]byte(data)))
+	})
+}
+
+// Attack: a client tries to have its input written back: line breaks in what it resumes from, in the agent's id, and
+// behind its request. It gets a reset and a snapshot that quotes the id as JSON, and nothing that it made up.
+func TestInputIsNeverEchoedIntoTheStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness(t, newFakeStore())
+		forged := "x%0d%0aX-Forged:%201%0d%0a%0d%0aid:%201%0aevent:%20failoverCompleted%0adata:%20%7b%7d%0a%0a"
+		c := h.connect("/agents/a%0aevent:%20failoverCompleted%0adata:%20%7b%7d%0a%0a?lastEventId=" + forged)
+		require.Equal(t, []string{"reset", "snapshot"}, c.names())
+		require.Empty(t, c.response.Header.Get("X-Forged"))
+		require.Equal(t, "a\nevent: failoverCompleted\ndata: {}\n\n", c.events()[1].fields(t)["agentId"])
+	})
+}
+
+// Attack: a header that a middleware copied from the request holds a line break. The headers of a stream are not written by
+// net/http on HTTP/1, so that its guard is ours to keep.
+func TestHeadersCannotBeSplit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness(t, newFakeStore())
+		inner := h.server.Handler
+		h.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Request-Id", "x\r\nX-Forged: 1\r\n\r\ndata: {}\n\n")
+			w.Header().Set("Content-Length", "3")
+			inner.ServeHTTP(w, r)
+		})
+		c := h.connect("/agents/agent-1")
+		require.Equal(t, []string{"snapshot"}, c.names())
+		require.Empty(t, c.response.Header.Get("X-Forged"))
+		require.Contains(t, c.response.Header.Get("X-Request-Id"), "X-Forged")
+		require.NotEmpty(t, c.response.Header.Get("Date"))
+		require.Equal(t, []string{"chunked"}, c.response.TransferEncoding)
+	})
+}
