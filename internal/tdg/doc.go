@@ -10,7 +10,8 @@
 //     it, and only complete lists count. While a Region does not answer, nothing is missing: a group cannot be
 //     deleted then, because that takes the source Region, so a list without it shows the outage and no deletion.
 //   - [failover.SetupObserved]: access denied, or a group not found, when every Region that answers says so. Silence,
-//     throttling, 5xx and malformed answers are no evidence, neither of an error nor of its repair.
+//     throttling, 5xx and malformed answers are no evidence, neither of an error nor of its repair. ACCESS_DENIED of a failover
+//     group (its list) and of a traffic distribution group (its distribution) is told and repaired by this package alone.
 //
 // # Timing
 //
