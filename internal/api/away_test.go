@@ -133,3 +133,22 @@ func TestReadiness(t *testing.T) {
 	require.Equal(t, http.StatusOK, s.get("/livez").status)
 	require.Equal(t, http.StatusOK, s.get("/v1/agents").status, "what is under way goes on")
 }
+
+// A replica that starts while the database is away has nothing to tell yet, says so, and gets there by itself.
+func TestBeforeTheFirstLoad(t *testing.T) {
+	t.Parallel()
+	s := startService(t, (*dbProxy).cut)
+	s.leader.floor()
+	loading := read[contract.Readiness](t, s.get("/readyz"), http.StatusServiceUnavailable)
+	require.Equal(t, contract.ReadinessStatusLoading, loading.Status)
+	for _, path := range []string{"/v1/events", "/v1/agents/" + jane + "/events", "/v1/agents/" + jane + "/events?wait=1", "/v1/agents/" + jane} {
+		require.Equal(t, "urn:changeover:problem:unavailable", read[contract.Problem](t, s.get(path), http.StatusServiceUnavailable).Type, path)
+	}
+	groups := read[contract.FailoverGroupList](t, s.get("/v1/failover-groups"), http.StatusOK).Items
+	require.Len(t, groups, 2, "what is configured is known")
+	require.Equal(t, contract.HealthStateUnknown, groups[0].Health[0].State)
+
+	s.db.mend()
+	require.Eventually(t, func() bool { return s.get("/readyz").status == http.StatusOK }, 10*time.Second, 20*time.Millisecond)
+	require.Equal(t, http.StatusOK, s.get("/v1/agents/"+jane).status)
+}

@@ -63,6 +63,11 @@ func (d documented) request(s *service, headers ...string) answer {
 	return s.request(d.method, d.path, d.body, headers...)
 }
 
+// mutates says whether the operation takes an Idempotency-Key, as every mutation does and nothing else.
+func (d documented) mutates() bool {
+	return d.op.Parameters.GetByInAndName("header", "Idempotency-Key") != nil
+}
+
 // Every operation answers as the document says; the transport checks each answer's body, type and headers.
 func TestEveryOperation(t *testing.T) {
 	t.Parallel()
@@ -86,6 +91,21 @@ func TestEveryOperation(t *testing.T) {
 		}
 		a := d.request(s)
 		require.Equal(t, want, a.status, "%s: %s", d.id, a.body)
+	}
+}
+
+// Every mutation takes an Idempotency-Key, and refuses one that was used for something else.
+func TestEveryMutationTakesAKey(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	_, err := s.leader.store.BeginIdempotent(t.Context(), "local", "taken", []byte("another request"))
+	require.NoError(t, err)
+	for _, d := range operations(t, "none") {
+		require.Equal(t, d.method != http.MethodGet, d.mutates(), d.id)
+		if d.mutates() {
+			p := read[contract.Problem](t, d.request(s, "Idempotency-Key", "taken"), http.StatusUnprocessableEntity)
+			require.Equal(t, "urn:changeover:problem:idempotency-key-reused", p.Type, d.id)
+		}
 	}
 }
 
@@ -229,6 +249,29 @@ func TestForeignAndMissingAnswerAlike(t *testing.T) {
 	alike(s.get("/v1/failovers/"+id, me...), s.get("/v1/failovers/"+none, me...), id, none)
 	alike(s.post("/v1/failovers/"+id+"/force", reason, me...), s.post("/v1/failovers/"+none+"/force", reason, me...), id, none)
 	require.Equal(t, id, s.leader.openFailover(jane), "it is not forced")
+}
+
+// What was refused on a mutation is in the audit too, with who tried.
+func TestRefusalsAreAudited(t *testing.T) {
+	t.Parallel()
+	s := newService(t, withRoles)
+	s.leader.floor()
+	s.leader.shift()
+	id := s.leader.openFailover(jane)
+	path := "/v1/failovers/" + id + "/force"
+	require.Equal(t, http.StatusForbidden, s.post(path, reason("x"), "X-Test-As", "viewer").status)
+	require.Equal(t, http.StatusNotFound, s.post(path, reason("mine now"), "X-Test-As", "agent:"+joe).status)
+	require.Equal(t, http.StatusNotFound, s.post("/v1/agents/"+jane+"/reports", bodies["reportObservation"], "X-Test-As", "agent:"+joe).status)
+	require.Equal(t, http.StatusForbidden, s.get("/v1/agents", "X-Test-As", "agent:"+joe).status, "reading is not audited")
+	var got [][3]string
+	for _, e := range read[contract.AuditList](t, s.get("/v1/audit", "X-Test-As", "admin"), http.StatusOK).Items {
+		got = append(got, [3]string{e.Subject, e.Target, e.Outcome})
+	}
+	require.Equal(t, [][3]string{
+		{"agent:" + joe, "agents/" + jane + "/reports", "not-found"},
+		{"agent:" + joe, "failovers/" + id, "not-found"},
+		{"viewer", "failovers/" + id + "/force", "forbidden"},
+	}, got)
 }
 
 // A fault that is not the database's absence is a 500 that says nothing of itself to the caller.

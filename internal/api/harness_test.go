@@ -82,6 +82,14 @@ type service struct {
 
 func newService(t testing.TB, change ...func(*api.Options)) *service {
 	t.Helper()
+	s := startService(t, func(*dbProxy) {}, change...)
+	require.Eventually(t, s.hub.Ready, 10*time.Second, 5*time.Millisecond, "the hub loads the log")
+	return s
+}
+
+// startService does not wait for the hub; before is called while nothing runs yet.
+func startService(t testing.TB, before func(*dbProxy), change ...func(*api.Options)) *service {
+	t.Helper()
 	s := &service{t: t, logs: &syncBuffer{}}
 	direct := postgrestest.NewDatabase(t)
 	s.db = newDBProxy(t, direct)
@@ -90,6 +98,7 @@ func newService(t testing.TB, change ...func(*api.Options)) *service {
 	s.store, err = store.Open(t.Context(), store.Options{URL: s.db.url, Log: log})
 	require.NoError(t, err)
 	s.leader = newLeader(t, direct)
+	before(s.db)
 	s.hub = stream.New(stream.Options{
 		Store: s.store, Heartbeat: 15 * time.Second, Retry: 3 * time.Second, MaxConnections: 1000, MaxPerAgent: 8,
 		WriteTimeout: 5 * time.Second, Drain: time.Second, Replica: "replica-1", Log: log,
@@ -116,7 +125,6 @@ func newService(t testing.TB, change ...func(*api.Options)) *service {
 		s.store.Close()
 		s.db.close()
 	})
-	require.Eventually(t, s.hub.Ready, 10*time.Second, 5*time.Millisecond, "the hub loads the log")
 	return s
 }
 
@@ -368,7 +376,7 @@ func newDBProxy(t testing.TB, direct string) *dbProxy {
 	t.Helper()
 	config, err := pgconn.ParseConfig(direct)
 	require.NoError(t, err)
-	dir, err := os.MkdirTemp("", "pgproxy") // t.TempDir is too long for a socket
+	dir, err := os.MkdirTemp("", "pgproxy") //nolint:usetesting // t.TempDir is too long for a socket
 	require.NoError(t, err)
 	socket := fmt.Sprintf(".s.PGSQL.%d", config.Port)
 	p := &dbProxy{t: t, target: filepath.Join(config.Host, socket), path: filepath.Join(dir, socket), conns: make(map[net.Conn]struct{})}

@@ -97,7 +97,11 @@ func TestOversizeBodies(t *testing.T) {
 	huge := `{"reason":"` + strings.Repeat("x", 70<<10) + `"}`
 	p := read[contract.Problem](t, s.post("/v1/failovers/x/force", huge), http.StatusRequestEntityTooLarge)
 	require.Equal(t, "urn:changeover:problem:body-too-large", p.Type)
-	require.Equal(t, http.StatusRequestEntityTooLarge, s.post("/v1/session", huge).status, "operations without a body read none")
+	for _, d := range operations(t, "none") {
+		if d.mutates() {
+			require.Equal(t, http.StatusRequestEntityTooLarge, s.request(d.method, d.path, huge).status, d.id)
+		}
+	}
 
 	// Without a length, so that only reading tells.
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/v1/failovers/x/force", io.MultiReader(strings.NewReader(huge), endless{}))
@@ -154,6 +158,11 @@ func TestContentTypes(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	s.leader.floor()
+	for _, d := range operations(t, "none") {
+		if d.body != nil {
+			require.Equal(t, http.StatusUnsupportedMediaType, d.request(s, "Content-Type", "text/plain").status, d.id)
+		}
+	}
 	path := "/v1/agents/" + jane + "/reports"
 	good := `{"activeRegion":"us-east-1"}`
 	for _, media := range []string{

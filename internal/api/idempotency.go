@@ -52,16 +52,17 @@ func (s *Server) once(w http.ResponseWriter, r *http.Request, key string, body [
 	w.Write(answer.Body)
 }
 
-// keepTimeout bounds the keeping of an answer, which goes on when the caller has gone.
+// keepTimeout bounds the keeping of an answer.
 const keepTimeout = 3 * time.Second
 
-// first does the request and keeps its answer. One that did nothing, because the service could not, is not kept: the key is
-// free again for the next try.
+// first does the request and keeps its answer, whether or not the caller waits for it: who lost the connection asks again with
+// the same key. A request that did nothing, because the service could not, is not kept: the key is free for the next try.
 func (s *Server) first(r *http.Request, scope, key string) *recorder {
+	r = r.WithContext(context.WithoutCancel(r.Context()))
 	kept := &recorder{header: make(http.Header), status: http.StatusOK}
 	finished := false
 	settle := func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), keepTimeout)
+		ctx, cancel := context.WithTimeout(r.Context(), keepTimeout)
 		defer cancel()
 		var err error
 		if finished && kept.status < http.StatusInternalServerError {

@@ -1,10 +1,12 @@
 package api_test
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -116,4 +118,38 @@ func TestIdempotencyKeyAfterAFault(t *testing.T) {
 	require.Equal(t, http.StatusAccepted, s.post(path, body, "Idempotency-Key", "k").status)
 	require.Equal(t, http.StatusNotImplemented, s.post("/v1/session", nil, "Idempotency-Key", "n").status)
 	require.Equal(t, http.StatusNotImplemented, s.post("/v1/session", nil, "Idempotency-Key", "n").status)
+}
+
+// Who loses the connection in the middle asks again with the same key, and gets the answer to what was done.
+func TestIdempotencyKeyAfterALostConnection(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.leader.floor()
+	s.leader.shift()
+	path := "/v1/failovers/" + s.leader.openFailover(jane) + "/force"
+	ctx, cancel := context.WithCancel(t.Context())
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+path, strings.NewReader(`{"reason":"lost"}`))
+	require.NoError(t, err)
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Idempotency-Key", "k")
+	lost := make(chan error)
+	go func() {
+		_, err := s.client.Do(r)
+		lost <- err
+	}()
+	require.Eventually(t, func() bool {
+		commands, err := s.leader.store.PendingCommands(t.Context(), 0, 10)
+		return err == nil && len(commands) == 1
+	}, 5*time.Second, time.Millisecond)
+	cancel()
+	require.ErrorIs(t, <-lost, context.Canceled)
+	require.Equal(t, 1, s.leader.answerOnce(t.Context()))
+	var again answer
+	require.Eventually(t, func() bool {
+		again = s.post(path, `{"reason":"lost"}`, "Idempotency-Key", "k")
+		return again.status != http.StatusConflict
+	}, 5*time.Second, 10*time.Millisecond)
+	f := read[contract.Failover](t, again, http.StatusAccepted)
+	require.True(t, f.Forced)
+	require.Len(t, accepted(t, s), 1)
 }

@@ -61,7 +61,7 @@ func TestWarnings(t *testing.T) {
 func TestFieldPath(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "contacts[0].state", fieldPath([]string{"contacts", "0", "state"}))
-	require.Equal(t, "", fieldPath(nil))
+	require.Empty(t, fieldPath(nil))
 }
 
 // checkJSON lets every JSON text through that it has no reason to refuse, and says nothing about schemas.

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -39,7 +41,8 @@ func (op *operation) validate(r *http.Request, pathParams map[string]string, bod
 		return invalid(contract.FieldError{In: contract.FieldErrorInQuery, Field: "?", Message: "the query string is not properly escaped"})
 	}
 	var faults []contract.FieldError
-	for name, values := range query {
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		values := query[name]
 		p, known := op.query[name]
 		switch {
 		case !known:
