@@ -23,7 +23,8 @@ help: ## This list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: setup ## A simulated contact centre, the service and its database; SHIFT=1 shifts the floor by itself
+demo: ## A simulated contact centre, the service and its database; SHIFT=1 shifts the floor by itself
+	@scripts/setup demo
 	@$(ENV) mkdir -p $(CACHE)/bin; go build -o $(CACHE)/bin/ ./cmd/demo ./cmd/connectsim; \
 	exec $(CACHE)/bin/demo $(if $(SHIFT),--shift) $(DEMO_FLAGS)
 
