@@ -68,7 +68,7 @@ func (s *fakeStore) commit(events ...failover.Event) []store.LogEvent {
 	}
 	s.mu.Unlock()
 	for _, wake := range wakes {
-		wake("changeover_log")
+		wake(store.ChannelLog)
 	}
 	return rows
 }

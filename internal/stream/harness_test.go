@@ -20,9 +20,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"changeover/internal/failover"
+	"changeover/internal/postgres/postgrestest"
 	"changeover/internal/store"
 )
 
@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	if benchClient() {
 		return
 	}
-	goleak.VerifyTestMain(m)
+	postgrestest.Main(m)
 }
 
 const (

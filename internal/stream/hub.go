@@ -131,7 +131,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		panic("stream: Hub.Run called twice")
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return h.o.Store.Listen(ctx, []string{"changeover_log"}, func(string) { h.ring() }) })
+	g.Go(func() error { return h.o.Store.Listen(ctx, []string{store.ChannelLog}, func(string) { h.ring() }) })
 	g.Go(func() error { h.tail(ctx); return nil })
 	g.Go(func() error { h.turn(ctx); return nil })
 	g.Go(func() error { h.replays.run(ctx); return nil })
