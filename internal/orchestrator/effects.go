@@ -122,11 +122,11 @@ func (p *pending) count(conflicts map[string]int) {
 // its order.
 //
 // A leader that dies between two of them leaves some agents decided and others not. The rules then find the rest at
-// the next start, provided that they see what they decided by: so what was adopted of a distribution goes with the first
-// transaction (else the agents of the first would be taken back). How far something has come goes with the last (else
-// it would count as done for the agents of the last): progress is what was committed of a traffic distribution group's
-// before.
-func split(e failover.Effects, size int, progress func(id string) progress) []failover.Effects {
+// the next start, provided that they see what the first were decided by: so what is known of groups goes with the first
+// transaction (else the agents of the first would be taken back), with the answers to commands and how far the lists
+// of members have come in the last (else a page would count as read whose members are not stored). listed is how far
+// that was before.
+func split(e failover.Effects, size int, listed func(tdg string) failover.RosterPass) []failover.Effects {
 	if len(e.Agents)+len(e.RemovedAgents) <= size {
 		return []failover.Effects{e}
 	}
@@ -164,19 +164,12 @@ func split(e failover.Effects, size int, progress func(id string) progress) []fa
 		p.Events = append(p.Events, ev)
 	}
 	first, last := &parts[0], &parts[len(parts)-1]
-	first.Changes = e.Changes
+	first.Changes, first.Groups, first.Conflicts = e.Changes, e.Groups, e.Conflicts
 	for _, t := range e.TDGs {
 		early := *t
-		before := progress(t.ID)
-		early.Announced, early.Roster = before.announced, before.roster
+		early.Roster = listed(t.ID)
 		first.TDGs = append(first.TDGs, &early)
 	}
-	last.TDGs, last.Groups, last.Results, last.Conflicts = append(last.TDGs, e.TDGs...), e.Groups, e.Results, e.Conflicts
+	last.TDGs, last.Results = e.TDGs, e.Results
 	return parts
-}
-
-// progress is what has been done with a traffic distribution group's members so far.
-type progress struct {
-	announced []failover.SetupError
-	roster    failover.RosterPass
 }

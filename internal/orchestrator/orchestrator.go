@@ -172,10 +172,9 @@ func (o *Orchestrator) term(ctx context.Context, lease store.Lease) {
 	keeper.Go(func() { o.keep(term, lease, end) })
 	o.decideAgain(term, lease.Epoch, end)
 	why := context.Cause(term)
-	keeper.Wait()
-
 	o.o.Metrics.leader.Set(0)
 	o.setStatus(func(s *Status) { s.Leading, s.Since = false, time.Now() })
+	keeper.Wait()
 	if ctx.Err() == nil {
 		o.o.Log.Warn("leading no more", "epoch", lease.Epoch, "error", why)
 		o.failed(why)

@@ -27,9 +27,9 @@ type reign struct {
 	observed chan failover.Observation
 	inbox    chan commands
 
-	progress map[string]progress        // committed, by traffic distribution group
-	rosters  map[string][]agents.Roster // as the readers were told
-	working  map[string]bool            // failover groups whose readers have work
+	listed  map[string]failover.RosterPass // as committed, by traffic distribution group
+	rosters map[string][]agents.Roster     // as the readers were told
+	working map[string]bool                // failover groups whose readers have work
 }
 
 func newReign(o *Orchestrator, epoch int64) *reign {
@@ -38,7 +38,7 @@ func newReign(o *Orchestrator, epoch int64) *reign {
 		urgent:   make(chan failover.Observation, queued),
 		observed: make(chan failover.Observation, queued),
 		inbox:    make(chan commands),
-		progress: map[string]progress{}, rosters: map[string][]agents.Roster{}, working: map[string]bool{},
+		listed:   map[string]failover.RosterPass{}, rosters: map[string][]agents.Roster{}, working: map[string]bool{},
 	}
 	for _, s := range o.o.Sources {
 		r.sources[s.Group] = s
@@ -55,7 +55,7 @@ func (r *reign) run(ctx context.Context) error {
 	}
 	r.state = failover.New(r.o.Settings, r.o.Groups, snapshot, newID)
 	for _, t := range snapshot.TDGs {
-		r.progress[t.ID] = progress{t.Announced, t.Roster}
+		r.listed[t.ID] = t.Roster
 	}
 	r.o.Metrics.begin(r.state, r.o.Groups)
 	defer r.o.Metrics.end()
@@ -216,7 +216,7 @@ func (r *reign) commit(ctx context.Context, p *pending) error {
 	if p.empty() {
 		return nil
 	}
-	parts := split(p.eff, maxAgents, func(id string) progress { return r.progress[id] })
+	parts := split(p.eff, maxAgents, func(id string) failover.RosterPass { return r.listed[id] })
 	for i, part := range parts {
 		if _, err := r.o.Store.Commit(ctx, r.epoch, part); err != nil {
 			return fmt.Errorf("commit part %d of %d: %w", i+1, len(parts), err)
@@ -224,7 +224,7 @@ func (r *reign) commit(ctx context.Context, p *pending) error {
 		r.o.Metrics.committed(part, time.Now())
 	}
 	for _, t := range p.eff.TDGs {
-		r.progress[t.ID] = progress{t.Announced, t.Roster}
+		r.listed[t.ID] = t.Roster
 	}
 	return nil
 }
