@@ -3,7 +3,6 @@ package agents
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -62,7 +61,7 @@ func newChain(t *testing.T, o chainOptions) *chain {
 	opts := Options{
 		Group: main, Routing: failover.Routing(string(o.sim.View)), RequestsPerSecond: o.rate,
 		AgentInterval: 15 * time.Second, DrainInterval: 5 * time.Second, MembershipInterval: 15 * time.Minute,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Log: slog.New(slog.DiscardHandler),
 	}
 	if opts.Routing == "" {
 		opts.Routing = failover.Regional

@@ -13,6 +13,8 @@ const (
 	// refusedAgain is how long an agent is left alone whom Amazon Connect refuses to show by id: a user who was deleted meanwhile
 	// makes the whole call fail.
 	refusedAgain = time.Minute
+	// mostRefusals in a row are looked into, enough to find one id among a hundred; then everything is refused.
+	mostRefusals = 10
 	// yieldAfter is the number of reads in a row after which a rotation that cannot keep up lets the sweep have a
 	// turn: without it, some hundred chats that last for hours would stop the sweep for as long.
 	yieldAfter = 5
@@ -241,30 +243,36 @@ func (g *region) refused(ctx context.Context, t *task, err error) {
 	}
 	now := time.Now()
 	g.replan = true
-	kind := connect.KindOf(err)
-	byOne := kind == connect.Invalid || kind == connect.NotFound
-	switch {
-	case byOne && len(t.profiles) > 0:
-		// One of the profiles may be gone. Until the list has been read again their agents are read by id.
+	g.failed++
+	if kind := connect.KindOf(err); (kind == connect.Invalid || kind == connect.NotFound) && g.failed <= mostRefusals {
+		g.isolate(t, now)
+		return
+	}
+	for _, it := range t.items {
+		it.triedAt = now
+	}
+	g.split = nil
+	g.complain.failed(ctx, err)
+	g.paused = now.Add(backoff(g.failed, g.o.DrainInterval))
+}
+
+// isolate keeps one id that Amazon Connect refuses from holding up the others of its read. g.mu is held.
+func (g *region) isolate(t *task, now time.Time) {
+	switch half := len(t.items) / 2; {
+	case len(t.profiles) > 0:
+		// One of the profiles may be gone. Until the sweep has found which, their agents are read by id.
 		for _, id := range t.profiles {
 			if p := g.profiles[id]; p != nil {
 				p.refused = true
 			}
 		}
 		g.listedAt = time.Time{}
-		return
-	case byOne && len(t.items) > 1:
-		half := len(t.items) / 2
+	case half > 0:
 		g.split = append(g.split, t.items[half:], t.items[:half])
-		return
-	case byOne && len(t.items) == 1:
+	default:
 		// Not shown is not the same as without contacts (R13).
-		t.items[0].avoid = now.Add(refusedAgain)
+		for _, it := range t.items {
+			it.avoid = now.Add(refusedAgain)
+		}
 	}
-	for _, it := range t.items {
-		it.triedAt = now
-	}
-	g.complain.failed(ctx, err)
-	g.failed++
-	g.paused = now.Add(backoff(g.failed, g.o.DrainInterval))
 }

@@ -738,3 +738,72 @@ func TestStopAtAnyMoment(t *testing.T) {
 		})
 	}
 }
+
+// R13: a shift while the from-Region cannot be read: nobody is released meanwhile, everybody is decided soon after.
+func TestR13FaultsDuringAShift(t *testing.T) {
+	for _, fault := range connectsim.Faults {
+		if fault == connectsim.FaultEmptyPages || fault == connectsim.FaultUnknownMembers {
+			continue
+		}
+		t.Run(string(fault), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newChain(t, chainOptions{sim: amazon(150, 3)})
+				busy := c.occupy(0.3)
+				c.list(east)
+				c.run()
+				defer c.stop()
+				c.swept()
+				require.NoError(t, c.sim.SetFault(east, connect.OpGetCurrentUserData, fault))
+				time.Sleep(5 * time.Second) // what was under way
+				calls := c.calls(east)
+				c.shift(west)
+				time.Sleep(25 * time.Second)
+				require.Empty(t, c.of(completed, pending))
+				require.Less(t, c.calls(east)-calls, 40, "more than the quota")
+				c.sim.ClearFaults()
+				c.until(25*time.Second, "everybody decided", func() bool {
+					return c.count(completed) == 150-len(busy) && c.count(pending) == len(busy)
+				})
+			})
+		})
+	}
+}
+
+// R9: the from-Region goes down in the midst of a shift. Those last known without contacts are released after
+// regionDownAfter, the others are held with what is last known, and decided when it is back.
+func TestR9RegionDownInTheMidstOfAShift(t *testing.T) {
+	for _, mode := range []connectsim.DownMode{connectsim.DownRefuse, connectsim.DownHang, connectsim.DownUnavailable} {
+		t.Run(string(mode), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newChain(t, chainOptions{sim: amazon(300, 3)})
+				busy := c.occupy(0.3)
+				c.list(east)
+				c.run()
+				defer c.stop()
+				c.swept()
+				c.swept()
+				require.NoError(t, c.sim.SetRegionDown(east, mode))
+				sweeps := observed(c, func(o failover.PassComplete) bool { return o.Region == west })
+				down := time.Now()
+				c.distribute(west, connectsim.DefaultTDGID)
+				time.Sleep(29 * time.Second)
+				require.Empty(t, c.of(completed, pending))
+				c.until(10*time.Second, "those last known without contacts", func() bool { return c.count(completed) == 300-len(busy) })
+				for _, e := range c.of(completed) {
+					require.Equal(t, failover.LastKnown, e.Evidence)
+				}
+				require.GreaterOrEqual(t, time.Since(down), 30*time.Second)
+				require.Equal(t, len(busy), c.count(pending))
+				time.Sleep(5 * time.Minute)
+				require.Equal(t, 300-len(busy), c.count(completed))
+				require.InDelta(t, 22, observed(c, func(o failover.PassComplete) bool { return o.Region == west })-sweeps, 2, "the other Region is read as always")
+				for _, id := range busy {
+					require.NoError(t, c.sim.EndContact(id))
+					require.NoError(t, c.sim.ClearContact(id))
+				}
+				require.NoError(t, c.sim.SetRegionDown(east, connectsim.Up))
+				c.until(15*time.Second, "the others, when it is back", func() bool { return c.count(completed) == 300 })
+			})
+		})
+	}
+}

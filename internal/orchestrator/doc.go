@@ -1,3 +1,44 @@
-// Package orchestrator leads: it holds the lease, keeps all agents in memory, feeds what is observed to the core, and
-// commits what the core decides.
+// Package orchestrator leads. It holds the lease, keeps the state of all agents in memory, feeds what is observed and
+// asked for to the core, commits what the core decides, and tells the readers what to read next.
+//
+//	lease ─► load ─► Started ─► ┌─ distributions ─┐
+//	  ▲                         │  agents         │
+//	  │                         │  inbox          ├─► Step ─► commit ─► work for the readers ─┐
+//	  │                         │  open streams   │                                           │
+//	  │                         └─ tick ──────────┘ ◄─────────────────────────────────────────┘
+//	  └── lease lost ◄── fenced, or not renewed in time
+//
+// # Terms
+//
+// The lease lasts 10 s and is renewed every 3 s. The holder trusts it until 9 s after the beginning of its last good renewal, on
+// its own monotonic clock, and steps down then at the latest, whatever call it is waiting for: earlier than the lease can be
+// taken, never later. A commit that finds another epoch in the lease steps down at once (R19). Stopping releases the lease, so the next
+// replica leads within about a second; one that dies is replaced within 15 s.
+//
+// # Reigns
+//
+// Within a term, one state in memory is a reign: from Load to the first commit that fails. Then everything is thrown away, the state, the
+// readers and all that they have observed, because an observation can claim to be complete ("nobody else has
+// contacts") and rest on a page that went with the lost state. The state is loaded again at once, then with growing pauses of at
+// most 2 s, so that decisions resume within 5 s of PostgreSQL's return. The rules are level-triggered: what was missed is found
+// by the next observation, what was committed without our hearing of it is loaded.
+//
+// # The loop
+//
+// One goroutine owns the state. Observations reach it through two bounded queues, distributions first; when a queue is full
+// its readers wait. What waits in the queues shares a commit, up to a bound; a detection ends the gathering and is committed
+// at once. The readers are told of a detection before its commit, so that the read that everybody waits for begins meanwhile;
+// what it shows is decided on after the commit.
+//
+// Effects that concern many agents are committed in several transactions, each with everything of its agents (see
+// effects.go for what a leader that dies in between leaves behind). Desktops hear the first while the last are still being written.
+//
+// Commands of the inbox are taken in batches. A batch's results are in the same commit as its effects, or, if that takes several
+// transactions, in the last: a command that was not answered is executed again by the next leader, which does no harm because nothing is
+// forced twice.
+//
+// # Metrics
+//
+// Counters and histograms count what this replica committed. The gauges of state are counted as agents change, so a
+// scrape reads no state that the loop owns; a replica drops them when it leads no more.
 package orchestrator

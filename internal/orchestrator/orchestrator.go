@@ -31,6 +31,8 @@ const (
 
 	// retryAtMost keeps the recovery from an outage of PostgreSQL within 5 s of its return.
 	retryAtMost = 2 * time.Second
+	// logEvery is how many failures in a row are one line of the log.
+	logEvery = 30
 
 	// queued is how many observations wait for the leader's loop, from distributions and from everything else. When a
 	// queue is full its readers wait: Amazon Connect is then read more slowly, and nothing is lost.
@@ -230,7 +232,9 @@ func (o *Orchestrator) decideAgain(term context.Context, epoch int64, end contex
 			failures = 0
 		}
 		failures++
-		o.o.Log.Error("nothing is decided until the state has been loaded again", "epoch", epoch, "failures", failures, "error", err)
+		if failures == 1 || failures%logEvery == 0 {
+			o.o.Log.Error("nothing is decided until the state has been loaded again", "epoch", epoch, "failures", failures, "error", err)
+		}
 		o.failed(err)
 		if failures > 1 && !sleep(term, retryIn(failures-1)) {
 			return

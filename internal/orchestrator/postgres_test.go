@@ -219,15 +219,22 @@ func TestKilledBetweenTheTransactionsOfAShift(t *testing.T) {
 // R17: set-up errors that concern everybody reach everybody once, also when the leader is killed while they are being told.
 func TestR17KilledWhileASetUpErrorIsTold(t *testing.T) {
 	ids := numbered("agent-", maxAgents+500)
-	for n, after := range map[int]bool{0: true, 1: false} {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
+	for _, tt := range []struct {
+		name, tdg string
+		n         int
+		after     bool
+	}{
+		{"of a group, after the first transaction", tdgID, 0, true}, {"of a group, before the last", tdgID, 1, false},
+		{"of the failover group, after the first", "", 0, true}, {"of the failover group, before the last", "", 1, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			db := newDatabase(t)
 			populate(t, db, ids)
 			atOnce := func(o *Options) { o.Settings.ConfigureErrorAfter = 0 }
-			d := &dying{Store: db, counts: has(failover.EventConfigureError), n: n, after: after}
+			d := &dying{Store: db, counts: has(failover.EventConfigureError), n: tt.n, after: tt.after}
 			first := start(t, "killed", d, atOnce)
-			denied := failover.SetupObserved{Group: group, TDG: tdgID, Code: failover.CodeAccessDenied, Message: "not allowed"}
+			denied := failover.SetupObserved{Group: group, TDG: tt.tdg, Code: failover.CodeAccessDenied, Message: "not allowed"}
 			first.distributions.say <- denied
 			until(t, 30*time.Second, "it dies", d.isDead)
 			first.stop()
