@@ -220,6 +220,13 @@ func (s *Sim) answer(ctx context.Context, req *request) reply {
 			return reply{abort: hung}
 		case <-t.C:
 		}
+		if down, _, _ = s.conditions(req.region, req.op.name); down == DownRefuse { // the Region went down meanwhile
+			return reply{abort: reset}
+		}
+	}
+	if down == DownHang {
+		<-ctx.Done()
+		return reply{abort: hung}
 	}
 	if down == DownUnavailable {
 		return unavailable()
