@@ -132,10 +132,12 @@ func (d *demo) run(ctx context.Context, out io.Writer) (err error) {
 
 // ended makes an interruption what it is: no error.
 func ended(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	select {
+	case <-ctx.Done():
 		return nil
+	default:
+		return err
 	}
-	return err
 }
 
 func (d *demo) shift(ctx context.Context, f *follower, simURL string) error {

@@ -111,7 +111,7 @@ func TestEmbeddedDatabaseKeepsWhatItKnows(t *testing.T) {
 	floor := newFloor(t, connectsim.Config{Agents: 1})
 	agent := floor.agent(0)
 	c := configuration(floor, config.Embedded)
-	dir, err := os.MkdirTemp("", "changeover-app") // t.TempDir belongs to root alone, and PostgreSQL does not run as root
+	dir, err := os.MkdirTemp("", "changeover-app") //nolint:usetesting // t.TempDir is closed to the user who runs PostgreSQL for root
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	require.NoError(t, os.Chmod(dir, 0o755))
