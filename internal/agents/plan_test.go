@@ -59,6 +59,7 @@ func released(jobs []job, items []*item) []int {
 }
 
 func TestPlan(t *testing.T) {
+	t.Parallel()
 	total := func(jobs []job) (calls int) {
 		for _, j := range jobs {
 			calls += j.calls
@@ -160,6 +161,7 @@ func TestPlan(t *testing.T) {
 
 // Every agent is covered, by its id, its profile, or the completion of the pass over all profiles.
 func TestPlanCoversEverybody(t *testing.T) {
+	t.Parallel()
 	for _, profiles := range []int{1, 3, 40, 150} {
 		for _, agents := range []int{1, 30, 200} {
 			for _, busy := range []float64{0, 0.3, 0.5, 0.7, 1} {

@@ -96,7 +96,8 @@ func (g *region) setItems(drain []failover.DrainItem) {
 	defer g.mu.Unlock()
 	items := make(map[string]*item, len(g.items))
 	g.order = g.order[:0]
-	for _, d := range drain {
+	for i := range drain {
+		d := &drain[i]
 		if d.Group != g.o.Group || d.Region != g.name {
 			continue
 		}
@@ -105,7 +106,7 @@ func (g *region) setItems(drain []failover.DrainItem) {
 			it = &item{}
 			g.replan = g.replan || !d.Fresh
 		}
-		it.DrainItem = d
+		it.DrainItem = *d
 		items[d.FailoverID] = it
 		g.order = append(g.order, it)
 	}

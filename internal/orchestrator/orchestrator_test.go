@@ -20,6 +20,7 @@ import (
 // A leader renews, runs its readers, and gives the lease back when it is stopped, so that the next one begins within a
 // second or so.
 func TestLeadsUntilItIsStopped(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		a := start(t, "a", m)
@@ -47,6 +48,7 @@ func TestLeadsUntilItIsStopped(t *testing.T) {
 
 // R19: a leader whose renewals hang steps down before its lease can be taken, and another one decides within 15 s.
 func TestR19StepsDownWhenRenewalsHang(t *testing.T) {
+	t.Parallel()
 	for name, hang := range map[string]time.Duration{"for longer than the lease": time.Hour, "for a while": 6 * time.Second} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -89,6 +91,7 @@ func TestR19StepsDownWhenRenewalsHang(t *testing.T) {
 
 // R19: a leader that has been replaced steps down as soon as it hears of it, whichever call tells.
 func TestR19StepsDownWhenFenced(t *testing.T) {
+	t.Parallel()
 	for _, tells := range []string{"commit", "renewal"} {
 		t.Run(tells, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -117,6 +120,7 @@ func TestR19StepsDownWhenFenced(t *testing.T) {
 
 // What was observed goes through the core into the store, and what the core wants read goes to the readers.
 func TestDecides(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		a := start(t, "a", m)
@@ -142,6 +146,7 @@ func TestDecides(t *testing.T) {
 
 // R3: a change missed while nobody led is detected at the start, and nothing is detected twice.
 func TestR3RestartDetectsWhatWasMissed(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		a := start(t, "a", m)
@@ -171,6 +176,7 @@ func TestR3RestartDetectsWhatWasMissed(t *testing.T) {
 
 // Observations that wait share a commit. A detection is committed at once, by itself, and the readers hear of it before.
 func TestQueuedObservationsShareACommit(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		a := start(t, "a", m)
@@ -201,6 +207,7 @@ func TestQueuedObservationsShareACommit(t *testing.T) {
 		require.Len(t, m.commits[commits+1].Agents, 40)
 
 		a.people.say <- on(ids[41], "another")
+		time.Sleep(time.Millisecond) // what was read before the detection is no evidence
 		synctest.Wait()
 		works := len(a.people.work)
 		for _, id := range ids[42:50] {
@@ -215,7 +222,7 @@ func TestQueuedObservationsShareACommit(t *testing.T) {
 		gate <- struct{}{}
 		synctest.Wait()
 		last := m.commits[len(m.commits)-1]
-		require.Len(t, last.Events, 60, "the detection went before the pages that were observed earlier")
+		require.Equal(t, 60, len(last.Events), "the detection went before the pages that were observed earlier") //nolint:testifylint // Len would print them all
 		m.with(func() { m.before = nil })
 		close(gate)
 	})
@@ -223,6 +230,7 @@ func TestQueuedObservationsShareACommit(t *testing.T) {
 
 // A full queue makes its readers wait, and loses nothing.
 func TestFullQueueMakesReadersWait(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		a := start(t, "a", m)
@@ -258,6 +266,7 @@ func TestFullQueueMakesReadersWait(t *testing.T) {
 // After a failed commit memory is thrown away with everything that was observed for it: a read that claims to be complete may
 // have lost a page.
 func TestFailedCommitDiscardsMemoryAndObservations(t *testing.T) {
+	t.Parallel()
 	for _, lost := range []string{"the commit", "only its answer"} {
 		t.Run(lost, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -302,6 +311,7 @@ func TestFailedCommitDiscardsMemoryAndObservations(t *testing.T) {
 
 // Postgres away: nothing is decided; within 5 s of its return the leader decides again, also after its lease has expired.
 func TestRecoversWithin5sOfTheDatabase(t *testing.T) {
+	t.Parallel()
 	for _, away := range []time.Duration{3 * time.Second, 20 * time.Second, 10 * time.Minute} {
 		t.Run(away.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -330,6 +340,7 @@ func TestRecoversWithin5sOfTheDatabase(t *testing.T) {
 
 // Commands are answered once each, in order, malformed ones with what is wrong.
 func TestInbox(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		a := start(t, "a", m)
@@ -396,6 +407,7 @@ func TestInbox(t *testing.T) {
 
 // Without a doorbell the inbox is looked at each second; more commands than one batch are taken without a pause.
 func TestInboxIsPolled(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		a := start(t, "a", m)
@@ -421,6 +433,7 @@ func TestInboxIsPolled(t *testing.T) {
 
 // R2: members are listed where there are several traffic distribution groups; one has every user as its member.
 func TestR2RostersAreListedWhereTheyMatter(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		a := start(t, "a", m)
@@ -455,6 +468,7 @@ func TestR2RostersAreListedWhereTheyMatter(t *testing.T) {
 
 // R12: which agents have an open stream is asked every few seconds, and stands while it cannot be asked.
 func TestR12StreamingAgents(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		a := start(t, "a", m)
@@ -482,6 +496,7 @@ func TestR12StreamingAgents(t *testing.T) {
 }
 
 func TestHealthIsSaved(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		a := start(t, "a", m)
@@ -498,6 +513,7 @@ func TestHealthIsSaved(t *testing.T) {
 
 // The gauges of state come from the leader alone; the counters stay.
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		a := start(t, "a", m)
@@ -588,6 +604,7 @@ func TestMetrics(t *testing.T) {
 
 // What one Step after another changed is committed once, as the last one left it.
 func TestPending(t *testing.T) {
+	t.Parallel()
 	agent := func(id string) *failover.Agent { return &failover.Agent{ID: id} }
 	a, b, again := agent("a"), agent("b"), agent("a")
 	g, tdg := &failover.Group{GroupConfig: failover.GroupConfig{Name: group}}, &failover.TDG{ID: tdgID}
@@ -617,6 +634,7 @@ func TestPending(t *testing.T) {
 
 // All of an agent is in one transaction, in its order, and nothing is left out.
 func TestSplit(t *testing.T) {
+	t.Parallel()
 	var e failover.Effects
 	for i := range 25 {
 		id := fmt.Sprintf("agent-%02d", i)

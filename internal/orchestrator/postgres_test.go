@@ -165,6 +165,7 @@ func populate(t testing.TB, db *database, ids []string) {
 // A leader that is killed between the transactions of a large shift leaves some agents detected and others not. The next one
 // detects the rest: nobody is lost, nobody's failover is doubled or taken back, and the change is recorded once.
 func TestKilledBetweenTheTransactionsOfAShift(t *testing.T) {
+	t.Parallel()
 	ids := numbered("agent-", 2*maxAgents+500) // three transactions
 	for _, tt := range []struct {
 		name  string
@@ -218,6 +219,7 @@ func TestKilledBetweenTheTransactionsOfAShift(t *testing.T) {
 
 // R17: set-up errors that concern everybody reach everybody once, also when the leader is killed while they are being told.
 func TestR17KilledWhileASetUpErrorIsTold(t *testing.T) {
+	t.Parallel()
 	ids := numbered("agent-", maxAgents+500)
 	for _, tt := range []struct {
 		name, tdg string
@@ -274,6 +276,7 @@ func (s *slowToCommit) Commit(ctx context.Context, epoch int64, e failover.Effec
 
 // R19: a leader that was frozen just before its commit, and replaced meanwhile, commits nothing.
 func TestR19FencedLeaderCommitsNothing(t *testing.T) {
+	t.Parallel()
 	db := newDatabase(t)
 	populate(t, db, []string{"one"})
 	slow := &slowToCommit{Store: db, held: make(chan struct{}), letGo: make(chan struct{}), err: make(chan error, 1)}
@@ -328,6 +331,7 @@ func realSources(t *testing.T, sim *connectsim.Sim) func(*Options) {
 // From the shift of a traffic distribution group to the rows of the log, with replicas that are killed and replaced all the
 // time: nothing is lost, nothing doubled, and nobody is released who is on a call.
 func TestShiftAcrossRestarts(t *testing.T) {
+	t.Parallel()
 	db := newDatabase(t)
 	sim := connectsim.New(connectsim.Config{Agents: 300, RoutingProfiles: 10, MoveDelay: 500 * time.Millisecond})
 	busy := map[string]string{}

@@ -29,7 +29,7 @@ type reign struct {
 
 	listed  map[string]failover.RosterPass // as committed, by traffic distribution group
 	rosters map[string][]agents.Roster     // as the readers were told
-	working map[string]bool                // failover groups whose readers have work
+	busy    bool                           // the readers have work
 }
 
 func newReign(o *Orchestrator, epoch int64) *reign {
@@ -38,7 +38,7 @@ func newReign(o *Orchestrator, epoch int64) *reign {
 		urgent:   make(chan failover.Observation, queued),
 		observed: make(chan failover.Observation, queued),
 		inbox:    make(chan commands),
-		listed:   map[string]failover.RosterPass{}, rosters: map[string][]agents.Roster{}, working: map[string]bool{},
+		listed:   map[string]failover.RosterPass{}, rosters: map[string][]agents.Roster{},
 	}
 	for _, s := range o.o.Sources {
 		r.sources[s.Group] = s
@@ -229,34 +229,16 @@ func (r *reign) commit(ctx context.Context, p *pending) error {
 	return nil
 }
 
-// tellWork tells the readers what open failovers need.
+// tellWork tells the readers what open failovers need. Each picks what is its failover group's.
 func (r *reign) tellWork() {
 	work := r.state.Work(now())
-	byGroup := map[string]*failover.Work{}
-	of := func(group string) *failover.Work {
-		w := byGroup[group]
-		if w == nil {
-			w = &failover.Work{}
-			byGroup[group] = w
-		}
-		return w
+	busy := len(work.Drain)+len(work.Lookups) > 0
+	if !busy && !r.busy {
+		return
 	}
-	for _, d := range work.Drain {
-		w := of(d.Group)
-		w.Drain = append(w.Drain, d)
-	}
-	for _, l := range work.Lookups {
-		w := of(l.Group)
-		w.Lookups = append(w.Lookups, l)
-	}
-	for group, s := range r.sources {
-		if w := byGroup[group]; w != nil {
-			r.working[group] = true
-			s.Agents.SetWork(*w)
-		} else if r.working[group] {
-			r.working[group] = false
-			s.Agents.SetWork(failover.Work{})
-		}
+	r.busy = busy
+	for _, s := range r.o.Sources {
+		s.Agents.SetWork(work)
 	}
 }
 
