@@ -5,25 +5,26 @@ import (
 	"time"
 )
 
-// holding returns the ids of the contacts that hold the agent's open failover, sorted, and whether any of them is
-// known from the desktop (R5, R15, R20).
-func (st *step) holding(a *Agent) (ids []string, reported bool) {
+// holding returns the ids of the contacts that hold the agent's open failover, sorted, and whether any of them has been seen
+// since the given time, or is reported by the agent's desktop (R5, R15, R20).
+func (st *step) holding(a *Agent, since time.Time) (ids []string, seen bool) {
 	f := a.Failover
 	list := a.list(st.groups[a.Group], f.From)
 	for i := range list.Contacts {
 		if c := &list.Contacts[i]; c.holds(f.To) {
 			ids = append(ids, c.ID)
-			reported = reported || st.reported(c)
+			seen = seen || !c.ObservedAt.Before(since) || st.reported(c)
 		}
 	}
-	return ids, reported
+	return ids, seen
 }
 
 // hold brings an open failover in line with the contacts that hold it: pending, updates, completion (R6 to R9).
 // justRead says that fresh evidence has arrived in this Step.
 func (st *step) hold(a *Agent, justRead bool) {
+	st.regionBack(a)
 	f := a.Failover
-	ids, reported := st.holding(a)
+	ids, seen := st.holding(a, f.DetectedAt)
 	fresh, stale := !f.EvidenceAt.IsZero(), !f.StaleSince.IsZero()
 	if len(ids) > 0 {
 		if !f.ClearedAt.IsZero() {
@@ -31,7 +32,7 @@ func (st *step) hold(a *Agent, justRead bool) {
 			st.touchFailover(a, f)
 		}
 		// A list from before the detection is no news of what is open now (R6).
-		if fresh || stale || reported || f.Status == Pending {
+		if fresh || stale || seen || f.Status == Pending {
 			st.pending(a, ids)
 		}
 		return
@@ -42,10 +43,8 @@ func (st *step) hold(a *Agent, justRead bool) {
 		f.ClearedAt = st.now
 		st.touchFailover(a, f)
 	}
-	if cleared && st.set.Pace == 0 {
-		if st.completeIfReady(a, justRead) {
-			return
-		}
+	if cleared && st.set.Pace == 0 && st.completeIfReady(a, justRead) {
+		return
 	}
 	if f.Status == Pending {
 		st.pending(a, nil)
@@ -71,35 +70,37 @@ func (st *step) pending(a *Agent, ids []string) {
 // completeIfReady completes a failover whose set is empty, unless the agent's desktop knows better or the evidence
 // has grown old while it waited (R8).
 func (st *step) completeIfReady(a *Agent, justRead bool) bool {
-	f, d := a.Failover, &a.Desktop
+	f := a.Failover
 	evidence := Inferred
-	stale := !f.StaleSince.IsZero() && f.Evidence != ""
-	if stale {
+	if !f.StaleSince.IsZero() && f.Evidence != "" {
 		evidence = f.Evidence
 	}
-	if d.ActiveRegion != "" && st.now.Sub(d.ActiveAt) <= reportFresh {
-		switch {
-		case d.ActiveRegion == f.To:
-			evidence = ByDesktop
-		case st.now.Sub(f.ClearedAt) < st.set.ConfirmWithin:
-			return false
-		}
-	}
-	if !justRead && !stale && st.now.Sub(f.EvidenceAt) > 2*st.set.DrainInterval {
+	switch {
+	case st.waitsForDesktop(a, st.now):
+		return false
+	case evidence == LastKnown && !st.stillDown(f):
+		return false
+	case a.desktopRegion(st.now) == f.To:
+		// It has arrived; what the Region that it left showed last need not be read again.
+		evidence = ByDesktop
+	case evidence == Inferred && !justRead && st.now.Sub(f.EvidenceAt) > 2*st.set.DrainInterval:
 		return false // read again first; Work asks for it
 	}
 	st.complete(a, evidence)
 	return true
 }
 
-// complete ends a failover and changes the active region (R8). The set is what is open: nothing, unless forced.
+// waitsForDesktop says whether the set is empty and the agent's desktop, which reports, does not say yet that it works
+// in the target: at most for confirmWithin (R8).
+func (s *State) waitsForDesktop(a *Agent, now time.Time) bool {
+	f, region := a.Failover, a.desktopRegion(now)
+	return !f.ClearedAt.IsZero() && region != "" && region != f.To && now.Sub(f.ClearedAt) < s.set.ConfirmWithin
+}
+
+// complete ends a failover and changes the active region (R8). What is still open was forced (R11) or released (R9).
 func (st *step) complete(a *Agent, evidence Evidence) {
 	f := a.Failover
-	if ids, _ := st.holding(a); evidence == ByForce {
-		f.ContactIDs = ids
-	} else {
-		f.ContactIDs = nil
-	}
+	f.ContactIDs, _ = st.holding(a, f.DetectedAt)
 	f.Status, f.CompletedAt, f.Evidence = Completed, st.now, evidence
 	f.unforce(evidence == ByForce)
 	f.SignedIn = a.Streaming || slices.ContainsFunc(a.Lists, func(l ContactList) bool { return l.Present && !l.Offline })
@@ -107,10 +108,13 @@ func (st *step) complete(a *Agent, evidence Evidence) {
 	if evidence == ByDesktop {
 		a.RegionSource = SourceDesktop
 	}
-	if d := &a.Desktop; d.ActiveRegion == f.To && st.now.Sub(d.ActiveAt) <= reportFresh {
+	if a.desktopRegion(st.now) == f.To {
 		f.ConfirmedAt = st.now
 	}
 	a.PresenceRegion, a.PresenceCount = "", 0
+	if g := st.groups[a.Group]; g.Routing == Global {
+		a.list(g, f.To).ReadAt = time.Time{} // what the Region that was left said says nothing for the new one (R20)
+	}
 	a.Failover, a.Last = nil, f
 	st.touchFailover(a, f)
 	st.emit(a, Event{
@@ -140,7 +144,7 @@ func (st *step) age(a *Agent) {
 	}
 	st.expireReported(a)
 	st.regionDown(a)
-	if st.set.StaleRelease > 0 && !f.StaleSince.IsZero() && f.Status == Pending && st.now.Sub(f.StaleSince) >= st.set.StaleRelease {
+	if st.released(a) {
 		st.complete(a, LastKnown)
 		return
 	}
@@ -158,7 +162,7 @@ func (st *step) paced(a *Agent) {
 		g.PaceLeft = min(full, g.PaceLeft+st.set.Pace*st.now.Sub(g.PaceAt).Seconds())
 		g.PaceAt = st.now
 	}
-	if g.PaceLeft < 1 || !st.completeIfReady(a, false) {
+	if g.PaceLeft < 1-1e-9 || !st.completeIfReady(a, false) { // a tenth ten times is not quite one
 		return
 	}
 	g.PaceLeft--
@@ -176,9 +180,15 @@ func (st *step) expireReported(a *Agent) {
 }
 
 // regionDown applies R9, once, when the from-Region has answered no contacts read for regionDownAfter since the
-// detection. Timeouts, broken connections and 5xx are evidence of that; throttling is not.
+// detection. Timeouts, broken connections and 5xx are evidence of that; throttling is not, so that one lost request among
+// throttled ones is not enough: a read of the second half of that time has to have failed, too. It stays applied, also
+// over a restart, until the Region answers.
 func (st *step) regionDown(a *Agent) {
+	st.regionBack(a)
 	f, g := a.Failover, st.groups[a.Group]
+	if !f.StaleSince.IsZero() {
+		return
+	}
 	rs := g.region(f.From)
 	silentSince := f.DetectedAt
 	for _, t := range [...]time.Time{rs.AnsweredAt, st.startedAt} {
@@ -186,28 +196,61 @@ func (st *step) regionDown(a *Agent) {
 			silentSince = t
 		}
 	}
-	down := rs.UnavailableAt.After(silentSince) && st.now.Sub(silentSince) >= st.set.RegionDownAfter
-	switch {
-	case !down && !f.StaleSince.IsZero():
-		// It answers again: what was last known counts no more.
-		f.StaleSince, f.Evidence = time.Time{}, ""
-		if f.EvidenceAt.IsZero() {
-			f.ClearedAt = time.Time{}
-		}
-		st.touchFailover(a, f)
-	case down && f.StaleSince.IsZero():
-		f.StaleSince = st.now
-		list := a.list(g, f.From)
-		ids, _ := st.holding(a)
-		limit := max(st.set.ContactsMaxAge, 2*rs.SweepDuration)
-		if len(ids) == 0 && !list.ReadAt.IsZero() && st.now.Sub(list.ReadAt) <= limit {
-			f.Evidence = LastKnown
-		}
-		for i := range list.Contacts {
-			list.Contacts[i].StaleSince = st.now
-		}
-		st.touchFailover(a, f)
+	if st.now.Sub(silentSince) < st.set.RegionDownAfter || !rs.UnavailableAt.After(silentSince.Add(st.set.RegionDownAfter/2)) {
+		return
 	}
+	f.StaleSince = st.now
+	st.touchFailover(a, f)
+	list := a.list(g, f.From)
+	for i := range list.Contacts {
+		list.Contacts[i].StaleSince = st.now
+	}
+	if a.desktopRegion(st.now) == f.To && a.Desktop.ActiveAt.After(f.DetectedAt) {
+		st.leftRegion(a)
+		return
+	}
+	limit := max(st.set.ContactsMaxAge, 2*rs.SweepDuration)
+	if ids, _ := st.holding(a, f.DetectedAt); len(ids) == 0 && !list.ReadAt.IsZero() && st.now.Sub(list.ReadAt) <= limit {
+		f.Evidence = LastKnown
+	}
+}
+
+// regionBack ends R9 when the from-Region has answered anybody: what was last known counts no more.
+func (st *step) regionBack(a *Agent) {
+	f := a.Failover
+	if f.StaleSince.IsZero() || st.groups[a.Group].region(f.From).AnsweredAt.Before(f.StaleSince) {
+		return
+	}
+	f.StaleSince, f.Evidence = time.Time{}, ""
+	if f.EvidenceAt.IsZero() {
+		f.ClearedAt = time.Time{}
+	}
+	st.touchFailover(a, f)
+}
+
+// stillDown says whether R9, once applied, can complete: the from-Region has failed a read of this process, too. A new
+// leader looks for itself before it lets go of anybody.
+func (st *step) stillDown(f *Failover) bool {
+	return st.groups[f.Group].region(f.From).UnavailableAt.After(st.startedAt)
+}
+
+// released says whether an agent who was held by what a dead Region showed last has waited for staleRelease (R9). A contact
+// that the agent's desktop reports, or with global routing the other Region shows, is not one of those.
+func (st *step) released(a *Agent) bool {
+	f := a.Failover
+	if st.set.StaleRelease <= 0 || f.StaleSince.IsZero() || f.Status != Pending || st.now.Sub(f.StaleSince) < st.set.StaleRelease {
+		return false
+	}
+	_, seen := st.holding(a, f.StaleSince)
+	return !seen && st.stillDown(f)
+}
+
+// leftRegion takes the word of a CCP that has left a Region which is down: what it does not report is gone (R9, R15).
+func (st *step) leftRegion(a *Agent) {
+	f := a.Failover
+	st.dropUnreported(a, a.list(st.groups[a.Group], f.From))
+	f.Evidence = ByDesktop
+	st.touchFailover(a, f)
 }
 
 // force completes one failover (R11).
@@ -232,6 +275,9 @@ func (st *step) bulkForce(o BulkForce) {
 	var matched []*Agent
 	for _, a := range st.open {
 		f := a.Failover
+		if f != nil && o.OnlyStale {
+			st.regionBack(a)
+		}
 		if f == nil || !f.ForceAt.IsZero() || o.Group != "" && a.Group != o.Group || o.TDG != "" && f.TDG != o.TDG ||
 			o.From != "" && f.From != o.From || o.OnlyStale && f.StaleSince.IsZero() {
 			continue
@@ -239,7 +285,11 @@ func (st *step) bulkForce(o BulkForce) {
 		matched = append(matched, a)
 	}
 	result := Result{CommandID: o.CommandID, Outcome: OutcomeDone, Matched: len(matched), Forced: len(matched)}
-	if all := len(st.byGroup[o.Group]); o.MaxFraction > 0 && float64(len(matched)) > o.MaxFraction*float64(all) {
+	all := len(st.agents)
+	if o.Group != "" {
+		all = len(st.byGroup[o.Group])
+	}
+	if o.MaxFraction > 0 && float64(len(matched)) > o.MaxFraction*float64(all) {
 		result.Outcome, result.Forced = OutcomeRefused, 0
 		result.Detail = "maxFraction: more of the failover group's agents match than may be forced at once; nothing was forced"
 		st.eff.Results = append(st.eff.Results, result)
@@ -261,14 +311,15 @@ func (st *step) bulkForce(o BulkForce) {
 // confirmByPresence confirms a completion when the agent is seen at work in the new Region (R12).
 func (st *step) confirmByPresence(a *Agent, g *Group, region string, offline bool, startedAt time.Time) {
 	if f := a.Last; f != nil && g.Routing == Regional && region == f.To && !offline && !startedAt.Before(f.CompletedAt) {
-		st.confirm(a)
+		st.confirm(a, startedAt)
 	}
 }
 
-func (st *step) confirm(a *Agent) {
+// confirm takes what was observed at the given time for the confirmation of a completion.
+func (st *step) confirm(a *Agent, at time.Time) {
 	f := a.Last
 	f.ConfirmedAt = st.now
-	a.Last, a.ObservedAt = nil, st.now
+	a.Last, a.ObservedAt = nil, at
 	st.touchFailover(a, f)
 	st.surface(a)
 }

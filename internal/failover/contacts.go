@@ -15,6 +15,15 @@ func (c *Contact) holds(to string) bool {
 	return c.Blocking && (c.Lookup != LookupTold || c.LookupTo != to) // R20
 }
 
+// wantLookup has a contact's Region asked for, once, if it could be that of the target (R20), and says whether that is new.
+func (c *Contact) wantLookup(list *ContactList, f *Failover) bool {
+	if list.Region != "" || f == nil || c.Lookup != LookupNone || !c.Blocking || c.Began.Before(f.DetectedAt) {
+		return false
+	}
+	c.Lookup = LookupWanted
+	return true
+}
+
 // userData takes a page of GetCurrentUserData: what it shows is, what it does not show says nothing yet.
 func (st *step) userData(o UserData) {
 	g := st.groups[o.Group]
@@ -90,7 +99,7 @@ func (st *step) read(a *Agent, g *Group, region string, contacts []Contact, star
 // pass by routing profile is none, since an agent who changes profile can slip through it.
 func (st *step) absent(a *Agent, g *Group, region string, startedAt time.Time, unfiltered, counts bool) {
 	list := a.list(g, region)
-	if unfiltered && !startedAt.Before(list.SeenAt) && list.Present {
+	if unfiltered && startedAt.After(list.SeenAt) && list.Present {
 		list.Present, list.Offline, list.SeenAt = false, false, startedAt
 		st.touch(a)
 	}
@@ -121,16 +130,19 @@ func (st *step) merge(a *Agent, list *ContactList, contacts []Contact, readAt ti
 			if was.Region != "" {
 				c.Region = was.Region
 			}
+			if was.ObservedAt.After(readAt) {
+				c.ObservedAt = was.ObservedAt
+			}
 			if !was.Began.IsZero() && (c.Began.IsZero() || was.Began.Before(c.Began)) {
 				c.Began = was.Began
 			}
 			changed = changed || was.Desktop || was.State != c.State || was.Channel != c.Channel ||
-				!was.StateSince.Equal(c.StateSince) || !was.StaleSince.IsZero()
+				!was.StateSince.Equal(c.StateSince) || !was.Began.Equal(c.Began) || !was.StaleSince.IsZero()
 		} else {
 			changed = true
 		}
-		if f := a.Failover; list.Region == "" && f != nil && c.Lookup == LookupNone && c.Blocking && !c.Began.Before(f.DetectedAt) {
-			c.Lookup, changed = LookupWanted, true
+		if c.wantLookup(list, a.Failover) {
+			changed = true
 		}
 		now = append(now, c)
 	}
@@ -139,7 +151,7 @@ func (st *step) merge(a *Agent, list *ContactList, contacts []Contact, readAt ti
 			continue
 		}
 		switch {
-		case addOnly:
+		case addOnly, was.ObservedAt.After(readAt): // with global routing the other Region's view can be the later one
 		case st.reported(&was):
 			changed = changed || !was.Desktop
 			was.Desktop = true
@@ -180,7 +192,7 @@ func (st *step) chunkComplete(o ChunkComplete) {
 		}
 		// An agent who was last seen with a contact may have changed profile meanwhile and show up in a later chunk:
 		// the complete pass or a read by id decides about those.
-		if a.Failover != nil && slices.ContainsFunc(list.Contacts, func(c Contact) bool { return c.Blocking && !c.Desktop }) {
+		if slices.ContainsFunc(list.Contacts, func(c Contact) bool { return c.Blocking && !c.Desktop }) {
 			continue
 		}
 		st.absent(a, g, o.Region, o.StartedAt, !o.Filtered, o.Filtered)

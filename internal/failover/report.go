@@ -17,13 +17,16 @@ func (st *step) report(o Report) {
 	}
 	g, d := st.groups[a.Group], &a.Desktop
 	st.touch(a)
+	if a.Failover != nil {
+		st.regionBack(a)
+	}
 	d.At = o.At
 	if g.has(o.ActiveRegion) {
 		d.ActiveRegion, d.ActiveAt = o.ActiveRegion, o.At
 		if d.NextRegion == o.ActiveRegion {
 			d.NextRegion = "" // it has arrived
 		}
-		if o.ActiveRegion == a.ActiveRegion {
+		if o.ActiveRegion == a.ActiveRegion && o.At.After(a.ObservedAt) {
 			a.ObservedAt = o.At
 		}
 	}
@@ -37,10 +40,7 @@ func (st *step) report(o Report) {
 		st.reportContacts(a, g, o)
 	}
 	if f := a.Failover; f != nil && !f.StaleSince.IsZero() && d.ActiveRegion == f.To && d.ActiveAt.Equal(o.At) {
-		// The Region is down and the CCP has left it: what it did not report is gone (R9, R15).
-		st.dropUnreported(a, a.list(g, f.From))
-		f.Evidence = ByDesktop
-		st.touchFailover(a, f)
+		st.leftRegion(a)
 	}
 	if o.Standby != nil && g.has(o.Standby.Region) {
 		a.Standby = o.Standby
@@ -54,8 +54,8 @@ func (st *step) report(o Report) {
 		st.desktopError(a, o.ConfigCode, o.ConfigMessage)
 	}
 	if a.ActiveRegion == "" {
-		if target, _ := st.target(a); target == "" && d.ActiveRegion != "" {
-			st.baseline(a, d.ActiveRegion, SourceDesktop)
+		if _, source := st.target(a); source != SourceDistribution && d.ActiveRegion != "" {
+			st.baseline(a, d.ActiveRegion, SourceDesktop, o.At)
 		}
 	}
 	st.confirmByReport(a, o)
@@ -64,41 +64,62 @@ func (st *step) report(o Report) {
 }
 
 // reportContacts adds what the desktop shows. What it does not show is gone only if nobody but the desktop ever
-// showed it, or where R9 applies.
+// showed it, or where R9 applies. A report that names a Region is about that Region's contacts, any other about all.
 func (st *step) reportContacts(a *Agent, g *Group, o Report) {
-	region := o.ContactsRegion
-	if region == "" {
+	region, all := o.ContactsRegion, false
+	if !g.has(region) {
+		region, all = o.ActiveRegion, true // where a CCP works is where its new contacts are
+	}
+	if !g.has(region) {
 		region = a.ActiveRegion
 	}
 	if !g.has(region) {
 		return
 	}
 	list := a.list(g, region)
-	for i := range list.Contacts {
-		list.Contacts[i].ReportedAt = time.Time{}
+	reported := make(map[string]bool, len(o.Contacts))
+	for i := range a.Lists {
+		l := &a.Lists[i]
+		if !all && l != list {
+			continue
+		}
+		l.Contacts = slices.DeleteFunc(l.Contacts, func(c Contact) bool { return c.Desktop && !st.reported(&c) })
+		for j := range l.Contacts {
+			c := &l.Contacts[j]
+			c.ReportedAt = time.Time{}
+			if k := slices.IndexFunc(o.Contacts, func(r ReportedContact) bool { return r.ContactID == c.ID }); k >= 0 {
+				reported[c.ID] = true
+				c.report(o.Contacts[k].State, o.At)
+				c.wantLookup(l, a.Failover)
+			}
+		}
+		l.Contacts = slices.DeleteFunc(l.Contacts, func(c Contact) bool { return c.Desktop && c.ReportedAt.IsZero() })
 	}
 	for _, r := range o.Contacts {
-		i := slices.IndexFunc(list.Contacts, func(c Contact) bool { return c.ID == r.ContactID })
-		if i < 0 {
-			list.Contacts = append(list.Contacts, Contact{
-				ID: r.ContactID, Channel: r.Channel, Region: list.Region, Blocking: blocking(r.Channel), Desktop: true,
-			})
-			i = len(list.Contacts) - 1
+		if reported[r.ContactID] {
+			continue
 		}
-		c := &list.Contacts[i]
-		c.ReportedAt = o.At
-		if c.Desktop {
-			c.State, c.ObservedAt = r.State, o.At
-		}
+		reported[r.ContactID] = true
+		c := Contact{ID: r.ContactID, Channel: r.Channel, Region: list.Region, Blocking: blocking(r.Channel), Began: o.At, Desktop: true}
+		c.report(r.State, o.At)
+		c.wantLookup(list, a.Failover)
+		list.Contacts = append(list.Contacts, c)
 	}
-	list.Contacts = slices.DeleteFunc(list.Contacts, func(c Contact) bool { return c.Desktop && c.ReportedAt.IsZero() })
 	slices.SortFunc(list.Contacts, func(x, y Contact) int { return strings.Compare(x.ID, y.ID) })
-	if f := a.Failover; f != nil && !f.StaleSince.IsZero() && region == f.From {
-		st.dropUnreported(a, list)
-		if ids, _ := st.holding(a); len(ids) == 0 {
+	if f := a.Failover; f != nil && !f.StaleSince.IsZero() && (all || list.Region == "" || region == f.From) {
+		st.dropUnreported(a, a.list(g, f.From))
+		if ids, _ := st.holding(a, f.DetectedAt); len(ids) == 0 {
 			f.Evidence = ByDesktop
 			st.touchFailover(a, f)
 		}
+	}
+}
+
+// report notes that the agent's desktop listed the contact.
+func (c *Contact) report(state string, at time.Time) {
+	c.ReportedAt, c.StaleSince = at, time.Time{}
+	if c.Desktop {
+		c.State, c.ObservedAt = state, at
 	}
 }
 
@@ -115,7 +136,7 @@ func (st *step) confirmByReport(a *Agent, o Report) {
 	}
 	switch {
 	case o.ActiveRegion == f.To:
-		st.confirm(a)
+		st.confirm(a, o.At)
 	case st.groups[a.Group].has(o.ActiveRegion) && st.mayStall(a) && !o.At.Before(f.CompletedAt.Add(st.set.ConfirmWithin)):
 		st.stall(a, o.ActiveRegion)
 	}

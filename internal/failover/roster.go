@@ -1,8 +1,8 @@
 package failover
 
 import (
+	"maps"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -17,6 +17,9 @@ func (st *step) tdgsListed(o TDGsListed) {
 	st.touchGroup(g)
 	listed := make(map[string]bool, len(o.TDGs))
 	for _, in := range o.TDGs {
+		if !g.wants(in.ID) {
+			continue
+		}
 		listed[in.ID] = true
 		t := st.tdgs[in.ID]
 		if t == nil {
@@ -49,28 +52,45 @@ func (st *step) tdgsListed(o TDGsListed) {
 	}
 	st.repairSetup(&g.Setup, CodeTDGNotFound)
 	for _, id := range g.TDGs {
-		if bare := id[strings.LastIndexByte(id, '/')+1:]; !listed[bare] {
+		if !listed[bareID(id)] {
 			st.setSetup(&g.Setup, SetupError{
 				Code: CodeTDGNotFound, Message: "the configured traffic distribution group " + id + " is not among those of the source instance",
 			})
 		}
 	}
 	st.announceGroup(g)
-	if t := st.single(o.Group); t != nil {
-		for _, a := range st.byGroup[o.Group] {
-			if a.TDG == "" {
-				st.join(a, t)
-			}
+	t := st.single(o.Group)
+	if t == nil {
+		return
+	}
+	for _, a := range st.byGroup[o.Group] {
+		if a.TDG == "" {
+			st.join(a, t)
 		}
+	}
+	// Users who were listed before it was known that all of them are members.
+	var ids []string
+	for k := range st.names {
+		if k.group == o.Group {
+			ids = append(ids, k.id)
+		}
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		listed := st.names[aliasKey{o.Group, "", id}].listed
+		st.create(g, id, t).SeenPass = listed
 	}
 }
 
 // create makes an agent that was not known.
 func (st *step) create(g *Group, id string, t *TDG) *Agent {
-	a := &Agent{ID: id, Group: g.Name, Username: st.names[aliasKey{g.Name, "", id}], NoTDGSince: st.now}
-	delete(st.names, aliasKey{g.Name, "", id})
+	k := aliasKey{g.Name, "", id}
+	a := &Agent{ID: id, Group: g.Name, NoTDGSince: st.now}
+	st.eff.RemovedAgents = slices.DeleteFunc(st.eff.RemovedAgents, func(removed string) bool { return removed == id })
 	st.index(a)
 	st.touch(a)
+	st.name(a, st.names[k].value)
+	delete(st.names, k)
 	if t != nil {
 		st.join(a, t)
 	} else {
@@ -109,21 +129,29 @@ func (st *step) leave(a *Agent) {
 	st.decide(a)
 }
 
-// remove forgets an agent who is no user any more.
-func (st *step) remove(a *Agent) {
-	if a.Failover != nil {
-		st.cancel(a)
+// remove forgets agents of a failover group who are no users any more.
+func (st *step) remove(group string, gone func(*Agent) bool) {
+	had := len(st.byGroup[group])
+	st.byGroup[group] = slices.DeleteFunc(st.byGroup[group], func(a *Agent) bool {
+		if !gone(a) {
+			return false
+		}
+		if a.Failover != nil {
+			st.cancel(a)
+		}
+		delete(st.agents, a.ID)
+		if k := (nameKey{a.Group, a.Username}); st.byName[k] == a {
+			delete(st.byName, k)
+		}
+		for region, id := range a.Aliases {
+			delete(st.byAlias, aliasKey{a.Group, region, id})
+		}
+		st.eff.RemovedAgents = append(st.eff.RemovedAgents, a.ID)
+		return true
+	})
+	if len(st.byGroup[group]) != had {
+		st.eff.Agents = slices.DeleteFunc(st.eff.Agents, func(a *Agent) bool { return st.agents[a.ID] != a })
 	}
-	delete(st.agents, a.ID)
-	if k := (nameKey{a.Group, a.Username}); st.byName[k] == a {
-		delete(st.byName, k)
-	}
-	for region, id := range a.Aliases {
-		delete(st.byAlias, aliasKey{a.Group, region, id})
-	}
-	st.byGroup[a.Group] = slices.DeleteFunc(st.byGroup[a.Group], func(x *Agent) bool { return x == a })
-	st.eff.Agents = slices.DeleteFunc(st.eff.Agents, func(x *Agent) bool { return x == a })
-	st.eff.RemovedAgents = append(st.eff.RemovedAgents, a.ID)
 }
 
 // rosterPage takes a page of a group's members. Only a complete pass removes anyone (R2).
@@ -133,11 +161,12 @@ func (st *step) rosterPage(o RosterPage) {
 		return
 	}
 	if o.Pass > t.Roster.Pass {
-		t.Roster.Pass, t.Roster.StartedAt = o.Pass, st.now
+		t.Roster.Pass, t.Roster.StartedAt, t.Roster.Unnoted = o.Pass, st.now, false
 	}
 	t.Roster.NextToken = o.NextToken
 	st.touchTDG(t)
 	only := st.single(o.Group) != nil // the list of all users removes there, see usersListed
+	t.Roster.Unnoted = t.Roster.Unnoted || only
 	for _, id := range o.UserIDs {
 		a := st.resolve(o.Group, g.source(), id)
 		switch {
@@ -156,21 +185,22 @@ func (st *step) rosterPage(o RosterPage) {
 	if !o.Last {
 		return
 	}
-	t.Roster.CompletedAt, t.Roster.NextToken = st.now, ""
-	if only {
+	t.Roster.CompletedAt, t.Roster.ListedFrom, t.Roster.NextToken = st.now, t.Roster.StartedAt, ""
+	if t.Roster.Unnoted {
 		return
 	}
-	complete := st.now // the oldest complete pass of the failover group's lists
+	listed := st.now // every list of the failover group has been read since
 	for _, other := range st.tdgsOf[o.Group] {
-		if other.Roster.CompletedAt.Before(complete) {
-			complete = other.Roster.CompletedAt
+		if other.Roster.ListedFrom.Before(listed) {
+			listed = other.Roster.ListedFrom
 		}
 	}
+	everyTDG := len(g.TDGs) == 0 // else it may be a member of one that is not configured
 	for _, a := range st.byGroup[o.Group] {
 		if a.TDG == t.ID && a.SeenPass != o.Pass {
 			st.leave(a)
 		}
-		if a.TDG == "" && a.NoTDGSince.Before(complete) && (a.Streaming || a.wasSeen()) {
+		if everyTDG && a.TDG == "" && a.NoTDGSince.Before(listed) && (a.Streaming || a.wasSeen()) {
 			st.setError(a, SetupError{
 				Code: CodeAgentNotInTDG, Own: true, Message: "agent " + a.ID + " is associated with no traffic distribution group",
 			})
@@ -189,9 +219,13 @@ func (st *step) usersListed(o UsersListed) {
 	if g == nil || !g.has(o.Region) {
 		return
 	}
+	pass := o.StartedAt.UnixMicro()
 	if o.Region != g.source() {
 		for _, u := range o.Users {
-			st.nameInReplica(g, o.Region, u)
+			st.nameInReplica(g, o.Region, u, pass)
+		}
+		if o.Last {
+			maps.DeleteFunc(st.replicas, func(k nameKey, m mention) bool { return k.group == o.Group && m.listed < pass })
 		}
 		return
 	}
@@ -205,61 +239,93 @@ func (st *step) usersListed(o UsersListed) {
 		case a != nil && a.Group != o.Group:
 			continue
 		case a == nil && t == nil:
-			st.names[aliasKey{o.Group, "", u.ID}] = u.Username // until a list of members names the id
+			st.names[aliasKey{o.Group, "", u.ID}] = mention{u.Username, pass} // until a list of members names the id
 			continue
 		case a == nil:
 			a = st.create(g, u.ID, t)
 		}
 		st.name(a, u.Username)
-		if t != nil && a.SeenPass != o.StartedAt.UnixMicro() {
-			a.SeenPass = o.StartedAt.UnixMicro()
+		// Of the members of one group among several its own list notes who was seen.
+		if (t != nil || a.TDG == "") && a.SeenPass != pass {
+			a.SeenPass = pass
 			st.touch(a)
 		}
 	}
-	if !o.Last || t == nil {
+	if !o.Last {
 		return
 	}
-	for _, a := range slices.Clone(st.byGroup[o.Group]) {
-		seen := slices.ContainsFunc(a.Lists, func(l ContactList) bool { return l.Present && !l.SeenAt.Before(o.StartedAt) })
-		if a.SeenPass < o.StartedAt.UnixMicro() && !seen {
-			st.remove(a)
+	maps.DeleteFunc(st.names, func(k aliasKey, m mention) bool { return k.group == o.Group && m.listed < pass })
+	st.remove(o.Group, func(a *Agent) bool {
+		if t == nil && (a.TDG != "" || !a.NoTDGSince.Before(o.StartedAt)) {
+			return false
 		}
-	}
+		seen := slices.ContainsFunc(a.Lists, func(l ContactList) bool { return l.Present && !l.SeenAt.Before(o.StartedAt) })
+		return a.SeenPass < pass && !seen
+	})
 }
 
-// name gives an agent of the source Region its username. Whoever bears the name with another id is the same person
-// as seen in the replica: that record is dropped and its id kept as an alias.
+// name gives an agent of the source Region its username. Whoever bears the name with an id that the source has never
+// listed is the same person as seen in the replica: that record is dropped and its id kept as an alias.
 func (st *step) name(a *Agent, username string) {
-	k := nameKey{a.Group, username}
-	if other := st.byName[k]; other != nil && other != a {
-		st.remove(other)
-		st.alias(a, st.groups[a.Group].other(st.groups[a.Group].source()), other.ID)
+	if username == "" {
+		return
 	}
-	if a.Username != username && username != "" {
+	k := nameKey{a.Group, username}
+	if a.Username != username {
 		if st.byName[nameKey{a.Group, a.Username}] == a {
 			delete(st.byName, nameKey{a.Group, a.Username})
 		}
 		a.Username = username
 		st.touch(a)
 	}
-	if username != "" {
-		st.byName[k] = a
+	other, m := st.byName[k], st.replicas[k]
+	st.byName[k] = a
+	delete(st.replicas, k)
+	g := st.groups[a.Group]
+	replica := g.other(g.source())
+	switch {
+	case other != nil && other != a && other.SeenPass == 0:
+		st.absorb(a, other, replica)
+	case other != nil && other != a:
+		// A user of the source who bore the name before: a complete pass will tell whether there still is one.
+		other.Username = ""
+		st.touch(other)
+	case m.value != "" && m.value != a.ID && st.agents[m.value] == nil:
+		st.alias(a, replica, m.value)
 	}
 }
 
+// absorb drops a record of the replica that turned out to be an agent of the source, and keeps its id and what was read of it: a
+// call in the replica must not get lost between two reads.
+func (st *step) absorb(a, other *Agent, region string) {
+	g := st.groups[a.Group]
+	st.remove(a.Group, func(x *Agent) bool { return x == other })
+	st.alias(a, region, other.ID)
+	list := a.list(g, region)
+	if was := other.list(g, region); was.ReadAt.After(list.ReadAt) {
+		*list = *was
+	}
+	st.decide(a)
+}
+
 // nameInReplica takes a user of the Region that is not the source.
-func (st *step) nameInReplica(g *Group, region string, u User) {
-	a, byID := st.byName[nameKey{g.Name, u.Username}], st.agents[u.ID]
+func (st *step) nameInReplica(g *Group, region string, u User, pass int64) {
+	k := nameKey{g.Name, u.Username}
+	a, byID := st.byName[k], st.agents[u.ID]
 	switch {
 	case u.ID == "" || u.Username == "":
 	case a == nil && byID != nil && byID.Group == g.Name:
-		st.name(byID, u.Username)
-	case a != nil && a.ID != u.ID && a.Aliases[region] != u.ID:
-		if byID != nil && byID.Group == g.Name && byID.Username == "" {
-			st.remove(byID) // seen in the replica before its name was known
+		if byID.Username == "" { // the source's word for its own ids goes before
+			st.name(byID, u.Username)
 		}
-		if st.agents[u.ID] == nil {
+	case a == nil && byID == nil:
+		st.replicas[k] = mention{u.ID, pass} // until the source lists the name
+	case a != nil && a.ID != u.ID && a.Aliases[region] != u.ID:
+		switch {
+		case byID == nil:
 			st.alias(a, region, u.ID)
+		case byID.Group == g.Name && byID.Username == "":
+			st.absorb(a, byID, region) // seen in the replica before its name was known
 		}
 	}
 }

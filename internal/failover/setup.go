@@ -2,6 +2,7 @@ package failover
 
 import (
 	"slices"
+	"strings"
 )
 
 // The codes of set-up errors (R17). LOGIN_URL_MISSING, LILY_AGENT_CONFIG_MISSING and LILY_AGENT_CONFIG_PARSE_ERROR are
@@ -84,49 +85,65 @@ func (st *step) setupObserved(o SetupObserved) {
 	if t != nil {
 		setup = &t.Setup
 	}
+	var changed bool
 	if o.Repaired {
-		st.repairSetup(setup, o.Code)
+		changed = st.repairSetup(setup, o.Code)
 	} else {
-		st.setSetup(setup, SetupError{Code: o.Code, Message: o.Message})
+		changed = st.setSetup(setup, SetupError{Code: o.Code, Message: o.Message})
 	}
-	if t != nil {
+	switch {
+	case !changed: // readers repeat themselves
+	case t != nil:
 		st.touchTDG(t)
 		st.announceTDG(t)
-		return
+	default:
+		st.touchGroup(g)
+		st.announceGroup(g)
 	}
-	st.touchGroup(g)
-	st.announceGroup(g)
 }
 
 // checkCCPURLs finds instances without the address of their CCP, to which no desktop could be sent.
 func (st *step) checkCCPURLs(g *Group) {
-	had := len(g.Setup)
-	st.repairSetup(&g.Setup, CodeSecondaryCCPURL)
+	var without []string
 	for _, i := range g.Instances {
 		if i.CCPURL == "" {
-			st.setSetup(&g.Setup, SetupError{
-				Code: CodeSecondaryCCPURL, Message: "the instance in " + i.Region + " has no ccpUrl in the configuration",
-			})
+			without = append(without, i.Region)
 		}
 	}
-	if len(g.Setup) != had {
+	var changed bool
+	if len(without) == 0 {
+		changed = st.repairSetup(&g.Setup, CodeSecondaryCCPURL)
+	} else {
+		changed = st.setSetup(&g.Setup, SetupError{
+			Code: CodeSecondaryCCPURL, Message: "no ccpUrl is configured for the instance in " + strings.Join(without, " and "),
+		})
+	}
+	if changed {
 		st.touchGroup(g)
 	}
 	st.announceGroup(g)
 }
 
-func (st *step) setSetup(setup *[]SetupError, e SetupError) {
+// setSetup notes an error, and says whether it is new or has another message.
+func (st *step) setSetup(setup *[]SetupError, e SetupError) bool {
 	i := slices.IndexFunc(*setup, func(x SetupError) bool { return x.Code == e.Code })
-	if i >= 0 {
+	switch {
+	case i < 0:
+		e.Since = st.now
+		*setup = append(*setup, e)
+	case (*setup)[i].Message == e.Message:
+		return false
+	default:
 		(*setup)[i].Message = e.Message
-		return
 	}
-	e.Since = st.now
-	*setup = append(*setup, e)
+	return true
 }
 
-func (st *step) repairSetup(setup *[]SetupError, code string) {
+// repairSetup forgets an error, and says whether there was one.
+func (st *step) repairSetup(setup *[]SetupError, code string) bool {
+	had := len(*setup)
 	*setup = slices.DeleteFunc(*setup, func(x SetupError) bool { return x.Code == code })
+	return len(*setup) != had
 }
 
 // announceSetup tells the agents of a failover group about errors that have lasted for configureErrorAfter.
@@ -167,9 +184,11 @@ func (st *step) due(setup []SetupError, announced *[]SetupError) bool {
 			now = append(now, e)
 		}
 	}
-	same := slices.EqualFunc(now, *announced, func(x, y SetupError) bool { return x.Code == y.Code && x.Message == y.Message })
+	if slices.EqualFunc(now, *announced, func(x, y SetupError) bool { return x.Code == y.Code && x.Message == y.Message }) {
+		return false
+	}
 	*announced = now
-	return !same
+	return true
 }
 
 // syncSetup tells an agent which announced errors of its groups are new, changed or repaired.

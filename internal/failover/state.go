@@ -7,9 +7,6 @@ import (
 	"time"
 )
 
-// reportFresh is how long a desktop counts as reporting after its last report (R8).
-const reportFresh = 2 * time.Minute
-
 // State is everything that the rules know. One goroutine owns it.
 type State struct {
 	set    Settings
@@ -24,7 +21,10 @@ type State struct {
 	byAlias map[aliasKey]*Agent // R2
 	open    []*Agent            // with an open failover, in order of detection; others in between are skipped
 	tdgsOf  map[string][]*TDG   // of a failover group, sorted by id
-	names   map[aliasKey]string // usernames of ids that are no agents yet (R2)
+
+	// What ListUsers told of users who are no agents yet (R2): usernames of the source by id, ids of the replica by username.
+	names    map[aliasKey]mention
+	replicas map[nameKey]mention
 
 	startedAt time.Time // of Started; before it nobody here asked anything, so no silence counts (R9)
 }
@@ -33,6 +33,12 @@ type nameKey struct{ group, username string }
 
 type aliasKey struct{ group, region, id string }
 
+// mention is an id or a username that ListUsers told, and when that pass began, in Unix microseconds.
+type mention struct {
+	value  string
+	listed int64
+}
+
 // Snapshot is a State as it is stored.
 type Snapshot struct {
 	Groups []*Group
@@ -40,8 +46,8 @@ type Snapshot struct {
 	Agents []*Agent
 }
 
-// New makes a State from what is stored and what is configured. What is stored of groups that are configured no more
-// is left out. newID gives the ids of failovers (UUIDv7). The State takes over what is stored.
+// New makes a State from what is stored and what is configured. What is stored of failover groups or traffic distribution
+// groups that are configured no more is left out. newID gives the ids of failovers (UUIDv7). The State takes over what is stored.
 func New(settings Settings, groups []GroupConfig, stored Snapshot, newID func(now time.Time) string) *State {
 	s := &State{
 		set: settings, newID: newID,
@@ -52,7 +58,7 @@ func New(settings Settings, groups []GroupConfig, stored Snapshot, newID func(no
 		byName:  make(map[nameKey]*Agent, len(stored.Agents)),
 		byAlias: make(map[aliasKey]*Agent),
 		tdgsOf:  make(map[string][]*TDG, len(groups)),
-		names:   make(map[aliasKey]string),
+		names:   make(map[aliasKey]mention), replicas: make(map[nameKey]mention),
 	}
 	for _, c := range groups {
 		g := &Group{GroupConfig: c}
@@ -65,7 +71,7 @@ func New(settings Settings, groups []GroupConfig, stored Snapshot, newID func(no
 		s.groups[c.Name] = g
 	}
 	for _, t := range stored.TDGs {
-		if g := s.groups[t.Group]; g != nil {
+		if g := s.groups[t.Group]; g != nil && g.wants(t.ID) {
 			s.addTDG(t)
 		}
 	}
@@ -84,7 +90,7 @@ func New(settings Settings, groups []GroupConfig, stored Snapshot, newID func(no
 			a.listed = true
 		}
 	}
-	slices.SortStableFunc(s.open, byDetection)
+	slices.SortFunc(s.open, byDetection)
 	return s
 }
 
@@ -153,6 +159,14 @@ func (g *Group) source() string { return g.Instances[0].Region }
 func (g *Group) has(region string) bool {
 	return slices.ContainsFunc(g.Instances, func(i Instance) bool { return i.Region == region })
 }
+
+// wants says whether a traffic distribution group is one of those that are configured.
+func (g *GroupConfig) wants(tdg string) bool {
+	return len(g.TDGs) == 0 || slices.ContainsFunc(g.TDGs, func(id string) bool { return bareID(id) == tdg })
+}
+
+// bareID is the id in an id or ARN.
+func bareID(id string) string { return id[strings.LastIndexByte(id, '/')+1:] }
 
 // CCPURL is the address of the Contact Control Panel of a Region, "" when there is none.
 func (g *Group) CCPURL(region string) string {
@@ -301,6 +315,12 @@ func (st *step) started() {
 	for _, name := range sortedKeys(st.groups) {
 		g := st.groups[name]
 		st.checkCCPURLs(g)
+		for _, t := range st.tdgsOf[name] {
+			if st.checkTarget(g, t) { // the Regions may be configured otherwise than before
+				st.touchTDG(t)
+			}
+			st.announceTDG(t)
+		}
 		for _, a := range st.byGroup[name] {
 			st.decide(a)
 		}
@@ -312,20 +332,22 @@ func (st *step) tick() {
 	for _, name := range sortedKeys(st.groups) {
 		st.announceSetup(st.groups[name])
 	}
-	for _, a := range st.open {
-		if a.Failover != nil {
-			st.age(a)
-		}
-	}
 	st.open = slices.DeleteFunc(st.open, func(a *Agent) bool {
 		a.listed = a.Failover != nil
 		return !a.listed
 	})
 	// Who was cancelled and detected again since the last tick stands where the first detection was.
-	slices.SortStableFunc(st.open, byDetection)
+	slices.SortFunc(st.open, byDetection)
+	for _, a := range st.open {
+		st.age(a)
+	}
 }
 
-func byDetection(a, b *Agent) int { return a.Failover.DetectedAt.Compare(b.Failover.DetectedAt) }
+// byDetection orders agents with an open failover: detections of one moment by the agents' ids, which a restart does not
+// change.
+func byDetection(a, b *Agent) int {
+	return cmp.Or(a.Failover.DetectedAt.Compare(b.Failover.DetectedAt), strings.Compare(a.ID, b.ID))
+}
 
 func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
@@ -372,11 +394,14 @@ func (s *State) Work(now time.Time) Work {
 		g := s.groups[a.Group]
 		list := a.list(g, f.From)
 		if !f.ClearedAt.IsZero() {
-			queued[a.Group]++
+			waits := s.waitsForDesktop(a, now) // others overtake it
+			if !waits {
+				queued[a.Group]++
+			}
 			if now.Sub(f.EvidenceAt) < s.set.DrainInterval {
 				continue
 			}
-			if s.set.Pace > 0 && float64(queued[a.Group]) > 1+2*s.set.Pace*s.set.DrainInterval.Seconds() {
+			if !waits && s.set.Pace > 0 && float64(queued[a.Group]) > 1+2*s.set.Pace*s.set.DrainInterval.Seconds() {
 				continue
 			}
 		}

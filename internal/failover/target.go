@@ -29,25 +29,22 @@ func (st *step) target(a *Agent) (string, Source) {
 // region was last decided has had its effect and does not count again.
 func (st *step) targetInSplit(a *Agent, t *TDG) (string, Source) {
 	counts := func(at time.Time) bool { return at.After(t.SplitAt) && !at.Before(a.ObservedAt) }
-	d := &a.Desktop
+	d, f := &a.Desktop, a.Failover
 	if d.NextRegion != "" && counts(d.NextAt) {
 		return d.NextRegion, SourceDesktop
 	}
-	if d.ActiveRegion != "" && counts(d.ActiveAt) {
-		// A CCP that still works where it did says nothing against an open failover, unless that failover rests on
-		// the CCP's word alone and the CCP takes it back.
-		f := a.Failover
-		takenBack := f != nil && f.Cause == SourceDesktop && d.NextRegion == "" && d.NextAt.After(f.DetectedAt)
-		if f == nil || d.ActiveRegion == f.To || takenBack {
-			return d.ActiveRegion, SourceDesktop
-		}
+	// Whoever still works where it did says nothing against an open failover, unless that rests on the same witness alone.
+	cause := SourceNone
+	if f != nil && f.DetectedAt.After(t.SplitAt) {
+		cause = f.Cause
 	}
-	if d.ActiveAt.After(t.SplitAt) && st.now.Sub(d.ActiveAt) <= reportFresh {
+	if region := a.desktopRegion(st.now); region != "" && d.ActiveAt.After(t.SplitAt) {
+		if counts(d.ActiveAt) && (f == nil || region == f.To || cause == SourceDesktop && d.NextRegion == "") {
+			return region, SourceDesktop
+		}
 		return "", SourceNone // the desktop decides, and it has not said that anything changes
 	}
-	// While a failover is open, presence in the Region that the agent leaves is to be expected; it takes back only
-	// what presence itself began.
-	if f := a.Failover; a.PresenceCount >= 2 && (f == nil || f.Cause == SourcePresence || a.PresenceRegion == f.To) {
+	if a.PresenceCount >= 2 && (f == nil || a.PresenceRegion == f.To || cause == SourcePresence) {
 		return a.PresenceRegion, SourcePresence
 	}
 	return "", SourceNone
@@ -60,7 +57,7 @@ func (st *step) decide(a *Agent) {
 	switch {
 	case target == "":
 	case a.ActiveRegion == "":
-		st.baseline(a, target, source)
+		st.baseline(a, target, source, st.now)
 	case a.Failover == nil && target != a.ActiveRegion:
 		st.detect(a, target, source)
 	case a.Failover != nil && target == a.ActiveRegion:
@@ -73,8 +70,8 @@ func (st *step) decide(a *Agent) {
 }
 
 // baseline takes the first known target for the active region, without a failover (R3).
-func (st *step) baseline(a *Agent, region string, source Source) {
-	a.ActiveRegion, a.RegionSource, a.ObservedAt = region, source, st.now
+func (st *step) baseline(a *Agent, region string, source Source, at time.Time) {
+	a.ActiveRegion, a.RegionSource, a.ObservedAt = region, source, at
 	st.touch(a)
 	st.emit(a, st.snapshotOf(a))
 }
@@ -83,7 +80,7 @@ func (st *step) baseline(a *Agent, region string, source Source) {
 func (st *step) snapshotOf(a *Agent) Event {
 	e := Event{
 		Type: EventSnapshot, ActiveRegion: a.ActiveRegion, ActiveCCPURL: st.groups[a.Group].CCPURL(a.ActiveRegion),
-		State: a.State(), Errors: a.Errors,
+		State: a.State(), Errors: slices.Clone(a.Errors),
 	}
 	if f := a.Failover; f != nil {
 		e.FailoverID, e.NextRegion, e.ContactIDs = f.ID, f.To, f.ContactIDs
@@ -176,21 +173,13 @@ func (st *step) distributionRound(o DistributionRound) {
 	if !agentsNew {
 		return
 	}
-	target := t.Agents.Adopted.target()
-	switch {
+	switch target := t.Agents.Adopted.target(); {
 	case target != "":
 		t.SplitAt = time.Time{}
 	case t.SplitAt.IsZero():
 		t.SplitAt = st.now
 	}
-	if target != "" && !g.has(target) {
-		st.setSetup(&t.Setup, SetupError{
-			Code:    CodeRegionNotConfigured,
-			Message: "the distribution of traffic distribution group " + t.ID + " sends every agent to " + target + ", which is not configured for failover group " + t.Group,
-		})
-	} else {
-		st.repairSetup(&t.Setup, CodeRegionNotConfigured)
-	}
+	st.checkTarget(g, t)
 	st.announceTDG(t)
 	for _, a := range st.byGroup[t.Group] {
 		if a.TDG != t.ID {
@@ -202,4 +191,17 @@ func (st *step) distributionRound(o DistributionRound) {
 		}
 		st.decide(a)
 	}
+}
+
+// checkTarget finds a distribution that sends everybody to a Region where the service does not look (R17), and says whether
+// anything about that is new.
+func (st *step) checkTarget(g *Group, t *TDG) bool {
+	target := t.Agents.Adopted.target()
+	if target == "" || g.has(target) {
+		return st.repairSetup(&t.Setup, CodeRegionNotConfigured)
+	}
+	return st.setSetup(&t.Setup, SetupError{
+		Code:    CodeRegionNotConfigured,
+		Message: "the distribution of traffic distribution group " + t.ID + " sends every agent to " + target + ", which is not configured for failover group " + t.Group,
+	})
 }

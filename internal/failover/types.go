@@ -193,6 +193,17 @@ type Desktop struct {
 	NextAt       time.Time `json:"nextAt"`
 }
 
+// reportFresh is how long a desktop counts as reporting after its last report (R8).
+const reportFresh = 2 * time.Minute
+
+// desktopRegion is the Region that the agent's desktop said last that it works in, "" if it does not report (any more).
+func (a *Agent) desktopRegion(now time.Time) string {
+	if now.Sub(a.Desktop.At) > reportFresh {
+		return ""
+	}
+	return a.Desktop.ActiveRegion
+}
+
 // Agent is what is known of one agent.
 type Agent struct {
 	ID             string // Connect user id (in the source Region)
@@ -299,6 +310,10 @@ type RosterPass struct {
 	StartedAt   time.Time `json:"startedAt,omitzero"`
 	NextToken   string    `json:"nextToken,omitempty"`
 	CompletedAt time.Time `json:"completedAt,omitzero"` // of the last complete pass
+	ListedFrom  time.Time `json:"listedFrom,omitzero"`  // when the last complete pass began
+	// Unnoted says that of the pass under way some pages were read while every user was a member anyway, so that nobody
+	// noted whom they listed: it removes nobody.
+	Unnoted bool `json:"unnoted,omitempty"`
 }
 
 // RegionState is what the rules remember of a Region of a failover group.
