@@ -3,6 +3,8 @@ package agents
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"testing"
@@ -837,4 +839,74 @@ func TestR9RegionDownInTheMidstOfAShift(t *testing.T) {
 			})
 		})
 	}
+}
+
+// R2: a replica made before November 2023 has ids of its own. Agents are read there by those, and are still one agent.
+func TestR2ReplicaWithOtherIDs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		sim := amazon(200, 4)
+		sim.DifferingUserIDs, sim.MoveDelay = true, time.Second
+		c := newChain(t, chainOptions{sim: sim})
+		c.list(east)
+		c.run()
+		defer c.stop()
+		c.swept()
+		c.shift(west)
+		c.until(10*time.Second, "everybody in the west", func() bool { return c.count(completed) == 200 })
+		c.swept()
+		c.swept()
+		agent := c.sim.Agents()[11].ID
+		contact, err := c.sim.StartContact(agent, "VOICE")
+		require.NoError(t, err)
+		c.shift(east)
+		c.until(10*time.Second, "everybody but one back in the east", func() bool { return c.count(completed) == 399 })
+		require.Equal(t, agent, c.of(pending)[0].AgentID)
+		require.Equal(t, []string{contact}, c.of(pending)[0].ContactIDs)
+		require.NoError(t, c.sim.EndContact(contact))
+		require.NoError(t, c.sim.ClearContact(contact))
+		c.until(10*time.Second, "the last one, read by the id of the replica", func() bool { return c.count(completed) == 400 })
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		require.Len(t, c.state.AgentsOf(main), 200)
+	})
+}
+
+// The leader's loop hands work over after every commit.
+func BenchmarkSetWork(b *testing.B) {
+	const agents = 50_000
+	r := New(Options{
+		Group: main, Routing: failover.Regional, RequestsPerSecond: 1.2, Log: slog.New(slog.DiscardHandler),
+		Instances: []Instance{{Client: nowhere(east)}, {Client: nowhere(west)}},
+	})
+	var w failover.Work
+	for i := range agents {
+		w.Drain = append(w.Drain, failover.DrainItem{
+			Group: main, Region: east, AgentID: fmt.Sprint(i), UserID: fmt.Sprint(i), FailoverID: fmt.Sprint("failover-", i), DetectedAt: time.Unix(1, 0),
+		})
+	}
+	for b.Loop() {
+		r.SetWork(w)
+	}
+}
+
+// nowhere is a Region that is not asked.
+type nowhere string
+
+func (n nowhere) Region() string { return string(n) }
+
+func (nowhere) ListRoutingProfiles(context.Context, string) ([]string, error) { panic("asked") }
+
+func (nowhere) ListUsers(context.Context, string, string) (connect.UserPage, error) { panic("asked") }
+
+func (nowhere) ListTrafficDistributionGroupUsers(context.Context, string, string) (connect.UserIDPage, error) {
+	panic("asked")
+}
+
+func (nowhere) CurrentUserData(context.Context, connect.Priority, connect.UserDataQuery) (connect.UserDataPage, error) {
+	panic("asked")
+}
+
+func (nowhere) DescribeContact(context.Context, string, string) (connect.ContactInfo, error) {
+	panic("asked")
 }
