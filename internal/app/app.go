@@ -94,7 +94,7 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	a.store, err = store.Open(ctx, store.Options{
-		URL: a.databaseURL, ListenURL: c.Database.ListenURL, Log: a.log, Metrics: store.NewMetrics(registry),
+		URL: a.databaseURL, ListenURL: string(c.Database.ListenURL), Log: a.log, Metrics: store.NewMetrics(registry),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("database.url: %w", err)
@@ -134,7 +134,7 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *App, err error) {
 // database returns the URL of the database, after starting it if it is the embedded one.
 func (a *App) database(ctx context.Context) (string, error) {
 	if a.config.Database.URL != config.Embedded {
-		return a.config.Database.URL, nil
+		return string(a.config.Database.URL), nil
 	}
 	dir := a.config.Database.DataDir
 	if dir == "" {
@@ -283,14 +283,14 @@ func migrate(ctx context.Context, c config.Database, databaseURL string, log *sl
 	if c.MigrateURL == "" {
 		return store.Migrate(ctx, databaseURL, log)
 	}
-	if err := store.Migrate(ctx, c.MigrateURL, log); err != nil {
+	if err := store.Migrate(ctx, string(c.MigrateURL), log); err != nil {
 		return err
 	}
 	u, err := url.Parse(databaseURL)
 	if err != nil || u.User.Username() == "" {
 		return errors.New("database.url names no user to whom database.migrateUrl's role could grant the tables")
 	}
-	return store.GrantService(ctx, c.MigrateURL, u.User.Username())
+	return store.GrantService(ctx, string(c.MigrateURL), u.User.Username())
 }
 
 // waitForHub returns when the log has been read for the first time: the schema is there then.

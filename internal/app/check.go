@@ -160,7 +160,7 @@ func checkDatabase(ctx context.Context, c config.Database, log *slog.Logger) (st
 		}
 		return fmt.Sprintf("embedded, PostgreSQL %d in %s", binaries.Major, binaries.Dir), nil
 	}
-	s, err := store.Open(ctx, store.Options{URL: c.URL, MaxConns: 1, Log: log})
+	s, err := store.Open(ctx, store.Options{URL: string(c.URL), MaxConns: 1, Log: log})
 	if err != nil {
 		return "", err
 	}

@@ -101,7 +101,7 @@ func (f *floor) shift(t *testing.T, to string) {
 func configuration(f *floor, databaseURL string) *config.Config {
 	c := config.Default()
 	c.HTTP.Listen = "127.0.0.1:0"
-	c.Database.URL = databaseURL
+	c.Database.URL = config.Secret(databaseURL)
 	c.Auth.Mode = config.AuthNone
 	c.Connect = config.Connect{RequestsPerSecond: 100, Burst: 100, RequestTimeout: 2 * time.Second}
 	c.Poll.DistributionInterval = 200 * time.Millisecond

@@ -43,22 +43,38 @@ type Config struct {
 type HTTP struct {
 	// Address of the API, the event streams and the console, as host:port; port 0 takes any free one.
 	Listen string `yaml:"listen"`
-	// Another address for `/metrics`, which is then no more on `http.listen`; the probes are on both. Empty: everything is on `http.listen`.
+	// Another address for `/metrics`, in plain HTTP, which is then no more on `http.listen`; the probes are on both. Empty: everything is on `http.listen`.
 	MetricsListen string `yaml:"metricsListen"`
+	// A PEM file with the certificate of `http.listen` and its intermediates; with `http.tlsKey`. It is then HTTPS (TLS 1.2 or 1.3) with HTTP/2. The files are read again when they change; one that is broken or expired leaves the old one in use.
+	TLSCert string `yaml:"tlsCert"`
+	// A PEM file with the private key of `http.tlsCert`.
+	TLSKey string `yaml:"tlsKey"`
+	// Addresses and networks (`10.0.0.0/8`) of load balancers and proxies in front. `X-Forwarded-For`, `-Proto` and `-Host` count from these alone, and `http.maxConnectionsPerAddress` does not count theirs.
+	TrustedProxies []string `yaml:"trustedProxies"`
+	// Origins whose pages may show the console in a frame; empty: none.
+	FrameAncestors []string `yaml:"frameAncestors"`
+	// Open connections of one replica, streams included; never more than the process may have open files. When it is reached, connections on which nobody has proved who they are make room, the oldest first.
+	MaxConnections int `yaml:"maxConnections"`
+	// Open connections from one address (IPv6: one /64 network), with the same rule. The default is for a whole floor behind one NAT.
+	MaxConnectionsPerAddress int `yaml:"maxConnectionsPerAddress"`
+	// Requests per second with one token, with a burst of ten seconds' worth; beyond that 429 with `Retry-After`, or for a stream 200 with a long `retry:`. Probes do not count. 0: no limit.
+	RequestsPerSecondPerToken float64 `yaml:"requestsPerSecondPerToken"`
+	// The same for one address (IPv6: one /64 network), whatever the token.
+	RequestsPerSecondPerAddress float64 `yaml:"requestsPerSecondPerAddress"`
 }
 
 // Database says where PostgreSQL is.
 type Database struct {
 	// `postgres://user@host/db`, or `embedded`: a private PostgreSQL, started by the service from the machine's own binaries, for one machine. Required.
-	URL string `yaml:"url"`
+	URL Secret `yaml:"url"`
 	// Where the embedded PostgreSQL keeps its files; empty: a folder of the user's cache directory.
 	DataDir string `yaml:"dataDir"`
 	// Apply migrations at start. With `false`, run `server migrate` before a new version.
 	Migrate bool `yaml:"migrate"`
 	// The URL of a role that owns the tables, for migrations; empty: `database.url`. The service's own role need not own them.
-	MigrateURL string `yaml:"migrateUrl"`
+	MigrateURL Secret `yaml:"migrateUrl"`
 	// A direct URL for LISTEN when `database.url` goes through a transaction pooler; empty: `database.url`.
-	ListenURL string `yaml:"listenUrl"`
+	ListenURL Secret `yaml:"listenUrl"`
 }
 
 // Auth says who may call.
@@ -175,7 +191,11 @@ type Instance struct {
 // are there, auth.mode have to be said.
 func Default() *Config {
 	return &Config{
-		HTTP:     HTTP{Listen: "127.0.0.1:8080"},
+		HTTP: HTTP{
+			Listen:         "127.0.0.1:8080",
+			MaxConnections: 110_000, MaxConnectionsPerAddress: 50_000,
+			RequestsPerSecondPerToken: 500, RequestsPerSecondPerAddress: 5_000,
+		},
 		Database: Database{Migrate: true},
 		Auth:     Auth{Mode: AuthJWT, Audience: "changeover", AgentClaim: "connect_user_id", RolesClaim: "roles"},
 		Connect:  Connect{RequestsPerSecond: 1.2, Burst: 4, RequestTimeout: 4 * time.Second},

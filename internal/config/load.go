@@ -165,6 +165,8 @@ func (l *loader) node(n *yaml.Node, v reflect.Value, path string) {
 		}
 	case n.Kind != yaml.ScalarNode:
 		l.fault(path, "expected %s", expected(v))
+	case v.Type() == reflect.TypeFor[Secret]() && n.Tag != "!!str":
+		l.fault(path, "is no text to YAML; put it in quotes")
 	case v.Kind() == reflect.String && n.Tag != "!!str":
 		l.fault(path, "%s is no text to YAML; put it in quotes", n.Value)
 	case v.Kind() == reflect.Bool && n.Tag != "!!bool":
@@ -204,6 +206,8 @@ func (l *loader) scalar(text string, v reflect.Value, path string) {
 	switch p := v.Addr().Interface().(type) {
 	case *string:
 		*p = text
+	case *Secret:
+		*p = Secret(text)
 	case *bool:
 		*p, err = strconv.ParseBool(text)
 	case *int:
@@ -286,9 +290,18 @@ func (l *loader) env(env []string, c *Config) {
 			continue
 		}
 		t, ok := targets[name]
+		inFile := false
 		if !ok {
-			l.faults = append(l.faults, Fault{Path: name, Message: "no such key in the environment; docs/configuration.md lists them"})
-			continue
+			// A secret may be in a file that the variable names. The variable itself comes first in the order.
+			t, inFile = targets[strings.TrimSuffix(name, fileSuffix)]
+			if inFile = inFile && t.value.Type() == reflect.TypeFor[Secret](); !inFile {
+				l.faults = append(l.faults, Fault{Path: name, Message: "no such key in the environment; docs/configuration.md lists them"})
+				continue
+			}
+			if l.sources[t.path] == EnvName(t.path) {
+				l.fault(t.path, "%s is set too; set one of the two", name)
+				continue
+			}
 		}
 		l.sources[t.path] = name
 		// What the file said of it counts no more.
@@ -302,6 +315,13 @@ func (l *loader) env(env []string, c *Config) {
 				}
 			}
 			continue
+		}
+		if inFile {
+			var err error
+			if value, err = secretFile(value); err != nil {
+				l.fault(t.path, "%v", err)
+				continue
+			}
 		}
 		l.scalar(value, t.value, t.path)
 	}

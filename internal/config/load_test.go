@@ -110,6 +110,8 @@ func TestEnvironmentOverridesTheFile(t *testing.T) {
 		"PATH=/bin",
 		"CHANGEOVER_HTTP_LISTEN=127.0.0.1:9000",
 		"CHANGEOVER_HTTP_METRICS_LISTEN=0.0.0.0:9001",
+		"CHANGEOVER_HTTP_TRUSTED_PROXIES=10.0.0.0/8, ::1",
+		"CHANGEOVER_HTTP_REQUESTS_PER_SECOND_PER_TOKEN=0",
 		"CHANGEOVER_DATABASE_URL=postgres://u:p@host/db?sslmode=require",
 		"CHANGEOVER_DATABASE_MIGRATE=false",
 		"CHANGEOVER_CONNECT_REQUESTS_PER_SECOND=0.6",
@@ -119,7 +121,11 @@ func TestEnvironmentOverridesTheFile(t *testing.T) {
 		"CHANGEOVER_CORS_ALLOWED_ORIGINS=https://a.example, https://b.example:8443",
 	})
 	require.NoError(t, err)
-	require.Equal(t, HTTP{Listen: "127.0.0.1:9000", MetricsListen: "0.0.0.0:9001"}, c.HTTP)
+	http := Default().HTTP
+	http.Listen, http.MetricsListen = "127.0.0.1:9000", "0.0.0.0:9001"
+	http.TrustedProxies = []string{"10.0.0.0/8", "::1"}
+	http.RequestsPerSecondPerToken = 0
+	require.Equal(t, http, c.HTTP)
 	require.Equal(t, Database{URL: "postgres://u:p@host/db?sslmode=require"}, c.Database)
 	require.InDelta(t, 0.6, c.Connect.RequestsPerSecond, 0)
 	require.Equal(t, 2, c.Connect.Burst)

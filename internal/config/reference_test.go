@@ -34,6 +34,8 @@ func TestExampleFile(t *testing.T) {
 	c, err := Load(filepath.Join("..", "..", "deploy", "changeover.example.yaml"), nil)
 	require.NoError(t, err)
 	want := Default()
+	want.HTTP.TrustedProxies, want.HTTP.FrameAncestors = []string{}, []string{}
+	require.Equal(t, want.HTTP, c.HTTP)
 	require.Equal(t, want.Connect, c.Connect)
 	require.Equal(t, want.Poll, c.Poll)
 	require.Equal(t, want.Failover, c.Failover)
@@ -50,12 +52,19 @@ func TestEnvNamesAreUnique(t *testing.T) {
 		for field := range section.Type.Fields() {
 			path := section.Tag.Get("yaml") + "." + field.Tag.Get("yaml")
 			name := EnvName(path)
-			require.Empty(t, seen[name], "%s and %s share %s", path, seen[name], name)
-			require.False(t, notKeys.MatchString(name), "%s would be ignored", name)
-			seen[name] = path
+			names := []string{name}
+			if field.Type == reflect.TypeFor[Secret]() {
+				names = append(names, name+fileSuffix)
+			}
+			for _, name := range names {
+				require.Empty(t, seen[name], "%s and %s share %s", path, seen[name], name)
+				require.False(t, notKeys.MatchString(name), "%s would be ignored", name)
+				seen[name] = path
+			}
 		}
 	}
 	require.Equal(t, "database.url", seen["CHANGEOVER_DATABASE_URL"])
+	require.Equal(t, "database.migrateUrl", seen["CHANGEOVER_DATABASE_MIGRATE_URL_FILE"])
 	require.Equal(t, "http.listen", seen["CHANGEOVER_HTTP_LISTEN"])
 }
 
@@ -72,6 +81,9 @@ with its key path and what is expected. ` + "`server check --config changeover.y
 Every key outside of ` + "`failoverGroups`" + ` can be overridden by an environment variable, whose name stands in the tables. An
 example with all keys: [deploy/changeover.example.yaml](../deploy/changeover.example.yaml).
 
+Secrets can come from a file, as Docker and Kubernetes mount them: a variable that ends in ` + "`_FILE`" + ` names it. They are never logged,
+nor shown in errors: of a database's URL the password and unusual parameters are left out.
+
 Durations are written with a unit: ` + "`500ms`, `10s`, `5m`, `24h`" + `.
 `)
 	defaults := reflect.ValueOf(*Default())
@@ -86,7 +98,11 @@ Durations are written with a unit: ` + "`500ms`, `10s`, `5m`, `24h`" + `.
 			for j := range f.Type.NumField() {
 				g := f.Type.Field(j)
 				path := key + "." + g.Tag.Get("yaml")
-				fmt.Fprintf(&b, "| `%s`<br>`%s` | %s | %s |\n", path, EnvName(path), show(defaults.Field(i).Field(j)), comments[f.Type.Name()+"."+g.Name])
+				env := "`" + EnvName(path) + "`"
+				if g.Type == reflect.TypeFor[Secret]() {
+					env += "<br>`" + EnvName(path) + fileSuffix + "`"
+				}
+				fmt.Fprintf(&b, "| `%s`<br>%s | %s | %s |\n", path, env, show(defaults.Field(i).Field(j)), comments[f.Type.Name()+"."+g.Name])
 			}
 		default:
 			list(&b, comments, f.Type.Elem(), key+"[]")
@@ -119,6 +135,8 @@ func show(v reflect.Value) string {
 			return ""
 		}
 		return "`" + x + "`"
+	case Secret:
+		return string(x) // no secret has a default
 	case time.Duration:
 		return "`" + strings.NewReplacer("h0m0s", "h", "m0s", "m").Replace(x.String()) + "`"
 	case []string:

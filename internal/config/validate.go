@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -33,6 +34,8 @@ func (l *loader) validate(c *Config) {
 			l.fault("http.metricsListen", "%s is http.listen; leave it empty to have /metrics there", c.HTTP.MetricsListen)
 		}
 	}
+
+	l.http(c.HTTP)
 
 	switch c.Database.URL {
 	case Embedded:
@@ -76,6 +79,25 @@ func (l *loader) validate(c *Config) {
 	l.duration("stream.replayRetention", c.Stream.ReplayRetention, shortest)
 
 	l.groups(c.FailoverGroups)
+}
+
+func (l *loader) http(h HTTP) {
+	switch {
+	case h.TLSCert != "" && h.TLSKey == "":
+		l.fault("http.tlsKey", "is required with http.tlsCert")
+	case h.TLSCert == "" && h.TLSKey != "":
+		l.fault("http.tlsCert", "is required with http.tlsKey")
+	}
+	for i, network := range h.TrustedProxies {
+		l.network(fmt.Sprintf("http.trustedProxies[%d]", i), network)
+	}
+	for i, origin := range h.FrameAncestors {
+		l.origin(fmt.Sprintf("http.frameAncestors[%d]", i), origin)
+	}
+	l.atLeast("http.maxConnections", h.MaxConnections, 1)
+	l.atLeast("http.maxConnectionsPerAddress", h.MaxConnectionsPerAddress, 1)
+	l.rate("http.requestsPerSecondPerToken", h.RequestsPerSecondPerToken)
+	l.rate("http.requestsPerSecondPerAddress", h.RequestsPerSecondPerAddress)
 }
 
 func (l *loader) auth(c *Config) {
@@ -184,13 +206,35 @@ func (l *loader) address(path, value string) {
 	}
 }
 
-func (l *loader) databaseURL(path, value string) {
-	if u, err := url.Parse(value); err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
+// network is an address, or a network without bits beyond its length: 10.0.0.1/8 may mean either.
+func (l *loader) network(path, value string) {
+	prefix, err := ParseNetwork(value)
+	switch {
+	case err != nil || prefix.Addr().Is4In6(): // addresses are compared as IPv4
+		l.fault(path, "%q is not an address or a network such as 10.0.0.0/8", value)
+	case prefix != prefix.Masked():
+		l.fault(path, "%q has bits beyond its length; expected %v, or %v alone", value, prefix.Masked(), prefix.Addr())
+	case prefix.Bits() == 0:
+		l.fault(path, "%q trusts everybody: each caller could choose its address", value)
+	}
+}
+
+// ParseNetwork reads an entry of http.trustedProxies: a network, or an address that stands for itself alone.
+func ParseNetwork(value string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(value); err == nil {
+		addr = addr.Unmap().WithZone("")
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	return netip.ParsePrefix(value)
+}
+
+func (l *loader) databaseURL(path string, value Secret) {
+	if u, err := url.Parse(string(value)); err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
 		l.fault(path, "is not a PostgreSQL URL such as postgres://user@host/db")
 	}
 }
 
-func (l *loader) otherDatabaseURL(path, value, main string) {
+func (l *loader) otherDatabaseURL(path string, value, main Secret) {
 	switch {
 	case value == "":
 	case main == Embedded:
@@ -216,12 +260,19 @@ func (l *loader) webURL(path, value string) {
 	}
 }
 
+// origin is one as browsers send it, letter by letter; another spelling of it would never match.
 func (l *loader) origin(path, value string) {
 	u, err := url.Parse(value)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.Scheme+"://"+u.Host != value || strings.Contains(u.Host, "*") {
+	switch {
+	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.Scheme+"://"+u.Host != value || !originHost.MatchString(u.Host):
 		l.fault(path, "%q is not an exact origin such as https://desktop.example.com", value)
+	case u.Port() == map[string]string{"http": "80", "https": "443"}[u.Scheme]:
+		l.fault(path, "%q names the default port, which browsers leave out; expected %s://%s", value, u.Scheme, u.Hostname())
 	}
 }
+
+// originHost has no capitals and nothing but ASCII (names in other scripts are written as xn--…).
+var originHost = regexp.MustCompile(`^([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]+)?$`)
 
 func (l *loader) duration(path string, value, least time.Duration) {
 	if value < least {
@@ -232,6 +283,13 @@ func (l *loader) duration(path string, value, least time.Duration) {
 func (l *loader) number(path string, value, least float64) {
 	if !(value >= least) || math.IsInf(value, 0) { // not value < least: NaN is not either
 		l.fault(path, "%v is not a number of %v or more", value, least)
+	}
+}
+
+// rate is requests per second; below one, even a burst would be refused.
+func (l *loader) rate(path string, value float64) {
+	if value != 0 && !(value >= 1) || math.IsInf(value, 0) {
+		l.fault(path, "%v is not a number of 1 or more, or 0 for no limit", value)
 	}
 }
 
