@@ -51,7 +51,12 @@ type service struct {
 	state   *State
 	db      *database
 	witness *witness
-	trail   []string // what was observed
+	trail   []seen // what was observed
+}
+
+type seen struct {
+	at time.Time
+	o  Observation
 }
 
 func newService(t tester, set Settings, groups ...GroupConfig) *service {
@@ -69,7 +74,7 @@ func (s *service) newID(time.Time) string {
 // step applies an observation, has the witness check what came of it, and commits.
 func (s *service) step(o Observation) Effects {
 	s.t.Helper()
-	s.trail = append(s.trail, fmt.Sprintf("%s %T%+v", s.now.Format("15:04:05.000"), o, o))
+	s.trail = append(s.trail, seen{s.now, o})
 	s.witness.before(o)
 	eff := s.state.Step(o, s.now)
 	s.db.commit(s.t, &eff)
@@ -190,7 +195,11 @@ func (s *State) inherit(old *State) {
 
 func (s *service) fail(format string, args ...any) {
 	s.t.Helper()
-	s.t.Fatalf("%s\nafter\n%s", fmt.Sprintf(format, args...), strings.Join(s.trail, "\n"))
+	var trail strings.Builder
+	for _, seen := range s.trail {
+		fmt.Fprintf(&trail, "%s %T%+v\n", seen.at.Format("15:04:05.000"), seen.o, seen.o)
+	}
+	s.t.Fatalf("%s\nafter\n%s", fmt.Sprintf(format, args...), trail.String())
 }
 
 // sortedIDs are the ids of contacts, sorted.

@@ -11,22 +11,20 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestMain gives rapid a fixed seed, so that a run says about a change what the run before said; -rapid.seed=0 takes a new one
-// each time, and rapid prints the one that failed.
+// TestMain gives rapid a fixed seed, so that a run says about a change what the run before said. -rapid.seed=0 takes a new one
+// each time, -rapid.checks=10000 looks longer; rapid prints the seed that failed.
 func TestMain(m *testing.M) {
-	seed := flag.Lookup("rapid.seed")
 	flag.Parse()
-	if seed.Value.String() == "0" && !given("rapid.seed") {
-		if err := flag.Set("rapid.seed", "20261122"); err != nil {
-			panic(err)
+	given := map[string]bool{}
+	flag.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	for name, value := range map[string]string{"rapid.seed": "20261122", "rapid.checks": "60", "rapid.nofailfile": "true"} {
+		if !given[name] {
+			if err := flag.Set(name, value); err != nil {
+				panic(err)
+			}
 		}
 	}
 	os.Exit(m.Run())
-}
-
-func given(name string) (found bool) {
-	flag.Visit(func(f *flag.Flag) { found = found || f.Name == name })
-	return found
 }
 
 // newMonkey lets rapid choose.
@@ -54,6 +52,7 @@ func together(t *rapid.T, m *monkey, twist func(two *service, o Observation) Obs
 	a := m.service(t)
 	m.bytes = choices
 	b := m.service(t)
+	a.witness.hasty, b.witness.hasty = true, true
 	for !m.done() {
 		for _, mv := range m.moves() {
 			eff := a.play(mv)
@@ -158,6 +157,7 @@ func TestFailedReadsChangeNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := newMonkey(t)
 		s := m.service(t)
+		s.witness.hasty = true
 		for range m.choose(40) {
 			for _, mv := range m.moves() {
 				s.play(mv)
@@ -170,7 +170,7 @@ func TestFailedReadsChangeNothing(t *testing.T) {
 		}
 		s.now = s.now.Add(2 * time.Minute)
 		s.step(Tick{})
-		for range 50 {
+		for range 20 {
 			s.now = s.now.Add(5 * time.Second)
 			s.step(ContactsUnavailable{Group: "main", Region: pick(m, east, west), At: s.now})
 			if eff := s.step(Tick{}); len(eff.Events)+len(eff.Agents)+len(eff.Failovers) > 0 {
