@@ -122,7 +122,7 @@ func (c *chain) run() {
 	var wg sync.WaitGroup
 	wg.Go(func() { c.reader.Run(ctx, c.step) })
 	wg.Go(func() {
-		for sleep(ctx, 500*time.Millisecond) {
+		for sleep(ctx, 2*time.Second) {
 			c.step(failover.Tick{})
 		}
 	})
