@@ -384,7 +384,7 @@ type Work struct {
 // Work returns what has to be read now. Agents whose empty list is younger than the drain interval, or who wait in
 // the queue of failover.pace far behind the next to go, are left out (R8).
 func (s *State) Work(now time.Time) Work {
-	var w Work
+	w := Work{Drain: make([]DrainItem, 0, len(s.open))}
 	queued := map[string]int{}
 	for _, a := range s.open {
 		f := a.Failover
