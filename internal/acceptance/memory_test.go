@@ -70,10 +70,13 @@ func newMemoryStore(t *testing.T) *memoryStore {
 // session is a process's connection to a memoryStore; it implements orchestrator.Store.
 type session struct {
 	*memoryStore
-	killAt  int           // the commit, from 1, in which the process dies; 0: none
-	late    bool          // it dies after the commit: the answer is lost
-	killed  chan struct{} // closed when the process is dead
-	commits int           // guarded by memoryStore.mu
+	killAt int           // the commit, from 1, in which the process dies; 0: none
+	late   bool          // it dies after the commit: the answer is lost
+	killed chan struct{} // closed when the process is dead
+
+	// Guarded by memoryStore.mu.
+	commits int   // so far
+	told    []int // of them, those with events
 }
 
 func (m *memoryStore) connect() *session {
@@ -165,6 +168,9 @@ func (s *session) Commit(ctx context.Context, epoch int64, e failover.Effects) (
 	}
 	defer s.mu.Unlock()
 	s.commits++
+	if len(e.Events) > 0 {
+		s.told = append(s.told, s.commits)
+	}
 	if s.commits == s.killAt && !s.late {
 		close(s.killed)
 		return store.Committed{}, errKilled
@@ -214,6 +220,8 @@ func (s *session) SaveHealth(ctx context.Context, epoch int64, _ []store.RegionH
 }
 
 func (s *session) MaintainPartitions(ctx context.Context, _ time.Duration) error { return ctx.Err() }
+
+func (s *session) Prune(ctx context.Context) error { return ctx.Err() }
 
 // command appends to the inbox.
 func (m *memoryStore) command(kind string, payload any) int64 {

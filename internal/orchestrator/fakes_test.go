@@ -223,6 +223,8 @@ func (m *memory) MaintainPartitions(ctx context.Context, _ time.Duration) error 
 	return m.enter(ctx, "partitions")
 }
 
+func (m *memory) Prune(ctx context.Context) error { return m.enter(ctx, "prune") }
+
 // events are the committed events in order.
 func (m *memory) events() (list []failover.Event) {
 	m.mu.Lock()

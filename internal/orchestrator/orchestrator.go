@@ -27,7 +27,7 @@ const (
 	inboxBatch     = 500
 	streamingEvery = 5 * time.Second
 	healthEvery    = 3 * time.Second
-	partitionEvery = time.Hour
+	maintainEvery = time.Hour
 
 	// retryAtMost keeps the recovery from an outage of PostgreSQL within 5 s of its return.
 	retryAtMost = 2 * time.Second
@@ -50,6 +50,7 @@ type Store interface {
 	StreamingAgents(ctx context.Context) (map[string]bool, error)
 	SaveHealth(ctx context.Context, epoch int64, health []store.RegionHealth) error
 	MaintainPartitions(ctx context.Context, retention time.Duration) error
+	Prune(ctx context.Context) error
 }
 
 // Source observes Amazon Connect for a failover group. Run returns when ctx ends and all its goroutines are gone; emit may

@@ -511,6 +511,23 @@ func TestHealthIsSaved(t *testing.T) {
 	})
 }
 
+// The leader keeps the database tidy each hour: partitions of the event log, and what nobody asks for any more.
+func TestTidiesUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		calls := map[string]int{}
+		m.before = func(operation string) { m.with(func() { calls[operation]++ }) }
+		a := start(t, "a", m)
+		time.Sleep(5 * time.Hour)
+		a.stop()
+		for _, operation := range []string{"partitions", "prune"} {
+			require.GreaterOrEqual(t, calls[operation], 4, operation)
+			require.LessOrEqual(t, calls[operation], 8, operation)
+		}
+	})
+}
+
 // The gauges of state come from the leader alone; the counters stay.
 func TestMetrics(t *testing.T) {
 	t.Parallel()

@@ -346,12 +346,16 @@ func (r *reign) saveHealth(ctx context.Context, failed chan<- error) {
 	}
 }
 
-// maintain makes the event log's partitions and drops what retention does not keep.
+// maintain makes the event log's partitions, and drops what retention does not keep and what nobody asks for any more.
 func (r *reign) maintain(ctx context.Context) {
 	for {
-		wait := partitionEvery
-		if err := r.o.Store.MaintainPartitions(ctx, r.o.Retention); err != nil && ctx.Err() == nil {
-			r.o.Log.Warn("the event log's partitions are not maintained, trying again", "error", err)
+		wait := maintainEvery
+		err := r.o.Store.MaintainPartitions(ctx, r.o.Retention)
+		if err == nil {
+			err = r.o.Store.Prune(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			r.o.Log.Warn("the database is not tidied up, trying again", "error", err)
 			wait = time.Minute
 		}
 		if !sleep(ctx, jitter(wait)) {
