@@ -74,9 +74,12 @@ func (f *floor) judge(e failover.Event) {
 }
 
 // start makes the service and runs it, wired as internal/app does it, until f.stop or the end of the test.
-func (f *floor) start() *session {
+func (f *floor) start() { f.run(f.store.connect()) }
+
+// run is start with a connection to the database that may break.
+func (f *floor) run(s *session) {
 	f.t.Helper()
-	c, s := f.config, f.store.connect()
+	c := f.config
 	log := slog.New(slog.NewTextHandler(f.log, nil))
 	routing := failover.Regional
 	if f.State().View == connectsim.Global {
@@ -135,7 +138,6 @@ func (f *floor) start() *session {
 		}
 	}
 	f.t.Cleanup(f.stop)
-	return s
 }
 
 // pass lets virtual time pass.
