@@ -64,6 +64,8 @@ type harness struct {
 
 	clients []*client
 	until   time.Time // the token's end of the next connections; zero: none
+
+	protocols *http.Protocols // of the next connections; nil: HTTP/1
 }
 
 // handler routes as the API does.
@@ -141,7 +143,7 @@ type client struct {
 	mu       sync.Mutex
 	messages []message
 	ended    bool
-	endedAt  time.Time
+	err      error // io.EOF: the response was complete
 }
 
 // connect opens a stream, reads it until it ends, and waits for what it says first.
@@ -161,12 +163,12 @@ func (h *harness) open(path string, header ...string) *client {
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	transport := &http.Transport{DialContext: h.dial, DisableKeepAlives: true}
+	transport := &http.Transport{DialContext: h.dial, DisableKeepAlives: h.protocols == nil, Protocols: h.protocols}
 	resp, err := transport.RoundTrip(req)
 	require.NoError(h.t, err)
 	c := &client{t: h.t, response: resp, cancel: cancel}
 	go c.read()
-	h.t.Cleanup(c.close)
+	h.t.Cleanup(func() { c.close(); transport.CloseIdleConnections() })
 	return c
 }
 
@@ -210,7 +212,7 @@ func (c *client) read() {
 		line, err := lines.ReadString('\n')
 		if err != nil {
 			c.mu.Lock()
-			c.ended, c.endedAt = true, time.Now()
+			c.ended, c.err = true, err
 			c.mu.Unlock()
 			return
 		}

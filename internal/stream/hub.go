@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"log/slog"
 	"math"
@@ -82,7 +83,6 @@ type Hub struct {
 	complete int64         // the last poll that read to the end of the log
 	conns    map[string]*conn
 	agents   map[string]*conn // first of a chain of the same agent's
-	readers  map[*conn]struct{}
 	lastConn uint64
 	draining bool
 	stopped  bool
@@ -110,7 +110,6 @@ func New(o Options) *Hub {
 		polled:  make(chan struct{}),
 		conns:   make(map[string]*conn),
 		agents:  make(map[string]*conn),
-		readers: make(map[*conn]struct{}),
 	}
 	h.registry = newRegistry(o.Store, o.Replica, h.connections, o.Log)
 	h.commits.delivery = o.Metrics.delivery
@@ -125,13 +124,19 @@ func New(o Options) *Hub {
 const streamQueue = 4
 
 // Run tails the log and serves until ctx ends; then it breaks what is still open and returns when all is gone. To end
-// streams well, call [Hub.Drain] first. Run may be called once.
+// streams well, call [Hub.Drain] first. Run may be called once. An error is one that trying again does not mend: of the
+// database's address.
 func (h *Hub) Run(ctx context.Context) error {
 	if h.running.Swap(true) {
 		panic("stream: Hub.Run called twice")
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return h.o.Store.Listen(ctx, []string{store.ChannelLog}, func(string) { h.ring() }) })
+	g.Go(func() error {
+		if err := h.o.Store.Listen(ctx, []string{store.ChannelLog}, func(string) { h.ring() }); err != nil {
+			return fmt.Errorf("listen for the event log: %w", err)
+		}
+		return nil
+	})
 	g.Go(func() error { h.tail(ctx); return nil })
 	g.Go(func() error { h.turn(ctx); return nil })
 	g.Go(func() error { h.replays.run(ctx); return nil })
@@ -144,9 +149,6 @@ func (h *Hub) Run(ctx context.Context) error {
 	h.abortAll(closedStopped)
 	h.wg.Wait()
 	h.registry.flush(context.WithoutCancel(ctx))
-	if ctx.Err() != nil {
-		return nil
-	}
 	return err
 }
 
@@ -286,8 +288,6 @@ func (h *Hub) admit(agentID, last, remote string) (*conn, string) {
 	if c.agent != "" {
 		c.nextConn = h.agents[c.agent]
 		h.agents[c.agent] = c
-	} else {
-		h.readers[c] = struct{}{}
 	}
 	h.wg.Add(1) // until drop
 	h.mu.Unlock()
@@ -423,7 +423,6 @@ func (h *Hub) drop(c *conn) {
 	c.live = false
 	reason := c.ending
 	delete(h.conns, c.id)
-	delete(h.readers, c)
 	if c.agent != "" {
 		h.unlink(c)
 	}
@@ -500,7 +499,7 @@ func (h *Hub) Drain(ctx context.Context) {
 	for done := 0; done < len(open); {
 		due := len(open)
 		if elapsed := time.Since(start); elapsed < over {
-			due = int(float64(len(open)) * float64(elapsed) / float64(over))
+			due = min(due, 1+int(float64(len(open))*float64(elapsed)/float64(over))) // the first at once
 		}
 		for ; done < due; done++ {
 			h.end(open[done], closedDraining)

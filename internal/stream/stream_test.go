@@ -3,7 +3,9 @@ package stream
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -305,6 +307,26 @@ func TestLostCommitsBehindNewOnes(t *testing.T) {
 	})
 }
 
+// The leader kept its lease, and with it its epoch, through a failover that lost commits: number and epoch are the same.
+func TestLostCommitsWrittenAgainInTheSameEpoch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		s.know(activeIn(east, "agent-1")...)
+		h := newHarness(t, s)
+		c := h.connect("/agents/agent-1")
+		s.commit(detected("agent-1", "f1"), completed("agent-1", "f1"))
+		require.Len(t, c.events(), 3)
+		time.Sleep(time.Millisecond)
+		s.silent = true
+		epoch := s.epoch
+		s.lose(1)
+		s.epoch = epoch
+		s.commit(pending("agent-1", "f1", "c1"))
+		time.Sleep(2 * time.Second)
+		require.Equal(t, []string{"reset", "snapshot"}, c.names()[3:])
+	})
+}
+
 // A restored database, or another one behind the same name.
 func TestAnotherLogResetsEveryStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -500,10 +522,11 @@ func TestDrain(t *testing.T) {
 		require.InDelta(t, 50, closed, 2, "closed evenly over the time")
 		s.commit(completed("agent-7", "f1")) // whoever is still here hears it, the others when they resume
 		<-drained
-		require.InDelta(t, 20, time.Since(began).Seconds(), .2)
+		require.InDelta(t, 20, time.Since(began).Seconds(), .3)
 		retries := make(map[string]bool)
 		for i, c := range append(clients, waiting) {
 			require.True(t, c.over())
+			require.Equal(t, io.EOF, c.err, "the response ends as HTTP asks for it")
 			events := c.events()
 			last := events[len(events)-1]
 			require.Equal(t, "draining", last.event)
@@ -538,6 +561,71 @@ func without(names []string, name string) []string {
 	return kept
 }
 
+// Whoever is sent away before all snapshots were told must not go on as if they had been.
+func TestDrainInTheMiddleOfSnapshots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		for i := range 200 {
+			s.know(activeIn(east, fmt.Sprintf("agent-%03d", i))...)
+		}
+		h := newHarness(t, s)
+		conn := h.stalled("/all")
+		drained := make(chan struct{})
+		go func() { h.hub.Drain(t.Context()); close(drained) }()
+		time.Sleep(time.Second)
+		c := readFrom(t, conn)
+		<-drained
+		names := c.names()
+		require.Less(t, len(names), 200)
+		require.Equal(t, "draining", names[len(names)-1])
+		other := newHarness(t, s).connect("/all", "Last-Event-ID", c.events()[len(names)-1].id)
+		require.Equal(t, "reset", other.names()[0])
+		require.Len(t, other.names(), 201)
+	})
+}
+
+// The library's stream would never end if anything but a heartbeat came behind the end that it reads.
+func TestNothingFollowsTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		s.know(activeIn(east, "agent-1")...)
+		h := newHarness(t, s, func(o *Options) { o.Drain = time.Second })
+		conn := h.stalled("/agents/agent-1")
+		s.commit(detected("agent-1", "f1"))
+		synctest.Wait()
+		drained := make(chan struct{})
+		go func() { h.hub.Drain(t.Context()); close(drained) }()
+		synctest.Wait()
+		for i := range 300 {
+			s.commit(detected("agent-1", strconv.Itoa(i)))
+			synctest.Wait()
+		}
+		time.Sleep(4 * time.Second)
+		c := readFrom(t, conn)
+		<-drained
+		require.Equal(t, []string{"snapshot", "failoverDetected", "draining"}, c.names())
+		require.Equal(t, c.events()[1].id, c.events()[2].id)
+	})
+}
+
+// Before the first load nothing was told either.
+func TestDrainBeforeTheFirstLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		s.setDown(true)
+		h := newHarness(t, s)
+		fresh := h.connect("/agents/agent-1")
+		cursor := Cursor{s.logID, s.epoch, 7}.String()
+		resuming := h.connect("/agents/agent-1", "Last-Event-ID", cursor)
+		h.hub.Drain(t.Context())
+		require.Equal(t, []string{"draining"}, fresh.names())
+		require.Equal(t, []string{"draining"}, resuming.names())
+		require.Equal(t, cursor, resuming.events()[0].id)
+		s.setDown(false)
+		require.Equal(t, []string{"reset", "snapshot"}, newHarness(t, s).connect("/agents/agent-1", "Last-Event-ID", fresh.events()[0].id).names())
+	})
+}
+
 // The process gets less time than the configuration would like.
 func TestDrainEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -565,7 +653,7 @@ func TestTokenThatExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
 		began := time.Now()
-		h := newHarness(t, s)
+		h := newHarness(t, s, func(o *Options) { o.WriteTimeout = time.Hour })
 		h.until = began.Add(10 * time.Minute)
 		c := h.connect("/agents/agent-1")
 		stalled := h.stalled("/agents/agent-2")
@@ -841,4 +929,81 @@ func TestChangedIsClosedAtTheNextAdvance(t *testing.T) {
 		_, known = h.hub.View("nobody")
 		require.False(t, known)
 	})
+}
+
+// holedStore forgets an event in the middle of an answer.
+type holedStore struct {
+	*fakeStore
+	hole int64
+}
+
+func (s *holedStore) EventsAfter(ctx context.Context, seq int64, limit int) ([]store.LogEvent, error) {
+	rows, err := s.fakeStore.EventsAfter(ctx, seq, limit)
+	return slices.DeleteFunc(rows, func(r store.LogEvent) bool { return r.Seq == s.hole }), err
+}
+
+// Attack on the log: somebody deletes a row. Nobody goes on as if it had never been there.
+func TestHoleInTheLogResets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &holedStore{newFakeStore(), 2}
+		h := newHarness(t, s)
+		c := h.connect("/agents/agent-1")
+		s.commit(detected("agent-1", "f1"), pending("agent-1", "f1", "c1"), completed("agent-1", "f1"))
+		require.Equal(t, []string{"snapshot", "reset", "snapshot"}, c.names())
+		require.Equal(t, west, c.events()[2].fields(t)["activeRegion"])
+	})
+}
+
+type deafStore struct{ *fakeStore }
+
+func (deafStore) Listen(context.Context, []string, func(string)) error { return errDown }
+
+// A mistake that waiting does not mend ends the hub, and what is open with it.
+func TestRunTellsWhatCannotBeMended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := New(testOptions(deafStore{newFakeStore()}))
+		require.ErrorIs(t, hub.Run(t.Context()), errDown)
+		rec := recorder()
+		hub.ServeAgent(rec, request("/"), "agent-1")
+		require.Contains(t, rec.Body.String(), "retry: ")
+	})
+}
+
+// On HTTP/2 a deadline that has passed ends the stream, also when nothing is being written.
+func TestHTTP2StreamOutlivesTheDeadlineOfItsWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		h := newHarness(t, s, func(o *Options) { o.Heartbeat = time.Minute })
+		h.server.Protocols = new(http.Protocols)
+		h.server.Protocols.SetUnencryptedHTTP2(true)
+		h.protocols = h.server.Protocols
+		c := h.connect("/agents/agent-1")
+		require.Equal(t, "HTTP/2.0", c.response.Proto)
+		time.Sleep(50 * time.Second)
+		s.commit(detected("agent-1", "f1"))
+		require.Equal(t, []string{"snapshot", "failoverDetected"}, c.names())
+		require.False(t, c.over())
+	})
+}
+
+// Streams that resume from very different positions are served by one query. Those who need little must not be set back by
+// those who need much.
+func TestReplayBatchOfDifferentPositions(t *testing.T) {
+	s := newFakeStore()
+	var events []failover.Event
+	for i := range replayRows + 100 {
+		events = append(events, detected("far", strconv.Itoa(i)))
+	}
+	s.commit(append(events, detected("near", "f"))...)
+	head := s.head()
+	far := &replayRequest{agent: "far", upto: head, done: make(chan replayed, 1)}
+	after := store.Position{Epoch: head.Epoch, Seq: head.Seq - 1}
+	near := &replayRequest{agent: "near", after: after, upto: head, done: make(chan replayed, 1)}
+	newReplayer(s).answer(t.Context(), []*replayRequest{far, near})
+	a := <-far.done
+	require.Len(t, a.rows, replayRows)
+	require.Equal(t, store.Position{Epoch: head.Epoch, Seq: replayRows}, a.upto)
+	b := <-near.done
+	require.Empty(t, b.rows)
+	require.Equal(t, after, b.upto)
 }

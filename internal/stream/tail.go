@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"changeover/internal/store"
@@ -216,20 +217,17 @@ func (h *Hub) wake() {
 
 // apply adds rows to memory and publishes them to the streams of their agents.
 func (h *Hub) apply(logID string, rows []store.LogEvent) {
-	if len(rows) == 0 {
-		return
-	}
-	frames := framesOf(logID, rows, h.log)
-	data := make([]*eventData, len(rows))
-	for i := range rows {
-		data[i] = decodeData(&rows[i])
-	}
-	// In parts, so that a shift of a whole floor does not hold up who connects meanwhile.
-	for i := 0; i < len(rows); {
+	// In parts: the first streams hear their events while the last ones' are prepared, and nobody who connects meanwhile waits
+	// for a shift of a whole floor.
+	for part := range slices.Chunk(rows, applyPart) {
+		frames := framesOf(logID, part, h.log)
+		data := make([]*eventData, len(part))
+		for i := range part {
+			data[i] = decodeData(&part[i])
+		}
 		h.mu.Lock()
-		for end := min(i+applyPart, len(rows)); i < end; i++ {
-			f := frames[i]
-			h.mem.add(&rows[i], data[i], f)
+		for i, f := range frames {
+			h.mem.add(&part[i], data[i], f)
 			if f.event == nil {
 				continue
 			}
@@ -245,7 +243,7 @@ func (h *Hub) apply(logID string, rows []store.LogEvent) {
 	}
 }
 
-const applyPart = 500
+const applyPart = 250
 
 // push publishes a live event to a stream, in its turn. A full queue means that the client has not read for a while, or that the
 // machine has not come to write: the stream goes on from the log by itself, and a client that does not read is cut off by the

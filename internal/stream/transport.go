@@ -57,8 +57,12 @@ var closed = func() <-chan struct{} { c := make(chan struct{}); close(c); return
 
 func newSocket(c net.Conn, chunked bool, timeout time.Duration) *socket {
 	raw := c
-	if t, ok := c.(*tls.Conn); ok {
-		raw = t.NetConn()
+	for { // TLS, and whatever the listener wraps around its connections
+		outer, ok := raw.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		raw = outer.NetConn()
 	}
 	if t, ok := raw.(*net.TCPConn); ok {
 		limitSocket(t, timeout)
