@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"crypto/tls"
 	"net"
 	"syscall"
 	"testing"
@@ -9,8 +10,25 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A desktop whose network goes away must not keep its connection until the kernel's own timeout, a quarter of an hour.
+// counted is a connection as a listener that counts them wraps it.
+type counted struct{ net.Conn }
+
+func (c counted) NetConn() net.Conn { return c.Conn }
+
+// A desktop whose network goes away must not keep its connection until the kernel's own timeout, a quarter of an hour; whatever is
+// wrapped around the socket.
 func TestUnacknowledgedConnectionsAreGivenUp(t *testing.T) {
+	for name, wrap := range map[string]func(net.Conn) net.Conn{
+		"bare":                func(c net.Conn) net.Conn { return c },
+		"wrapped":             func(c net.Conn) net.Conn { return counted{c} },
+		"TLS":                 func(c net.Conn) net.Conn { return tls.Server(c, &tls.Config{}) },
+		"TLS over a wrapping": func(c net.Conn) net.Conn { return tls.Server(counted{c}, &tls.Config{}) },
+	} {
+		t.Run(name, func(t *testing.T) { givesUp(t, wrap) })
+	}
+}
+
+func givesUp(t *testing.T, wrap func(net.Conn) net.Conn) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
@@ -20,7 +38,7 @@ func TestUnacknowledgedConnectionsAreGivenUp(t *testing.T) {
 	server, err := l.Accept()
 	require.NoError(t, err)
 	defer server.Close()
-	newSocket(server, true, 7*time.Second)
+	newSocket(wrap(server), true, 7*time.Second)
 	raw, err := server.(*net.TCPConn).SyscallConn()
 	require.NoError(t, err)
 	require.NoError(t, raw.Control(func(fd uintptr) {
