@@ -159,7 +159,7 @@ func (st *step) paced(a *Agent) {
 	g := st.groups[a.Group]
 	if !g.PaceAt.Equal(st.now) {
 		full := max(1, st.set.Pace) // an idle second is not saved up for later
-		g.PaceLeft = min(full, g.PaceLeft+st.set.Pace*st.now.Sub(g.PaceAt).Seconds())
+		g.PaceLeft = min(full, g.PaceLeft+st.set.Pace*max(0, st.now.Sub(g.PaceAt).Seconds()))
 		g.PaceAt = st.now
 	}
 	if g.PaceLeft < 1-1e-9 || !st.completeIfReady(a, false) { // a tenth ten times is not quite one
@@ -299,7 +299,8 @@ func (st *step) bulkForce(o BulkForce) {
 		f := a.Failover
 		f.ForcedBy, f.ForcedReason = o.By, o.Reason
 		if o.MaxPerSecond > 0 && i > 0 {
-			f.ForceAt = st.now.Add(time.Duration(float64(i) / o.MaxPerSecond * float64(time.Second)))
+			wait := min(float64(i)/o.MaxPerSecond, 1e9) // seconds; more would not fit into a Duration
+			f.ForceAt = st.now.Add(time.Duration(wait * float64(time.Second)))
 			st.touchFailover(a, f)
 			continue
 		}

@@ -84,9 +84,6 @@ func (st *step) read(a *Agent, g *Group, region string, contacts []Contact, star
 	}
 	if region == f.From && !startedAt.Before(f.DetectedAt) && evidence {
 		f.EvidenceAt = startedAt
-		if !f.StaleSince.IsZero() {
-			f.StaleSince, f.Evidence = time.Time{}, ""
-		}
 		st.touchFailover(a, f)
 		st.hold(a, true)
 	} else if changed {

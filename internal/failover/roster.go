@@ -157,7 +157,7 @@ func (st *step) remove(group string, gone func(*Agent) bool) {
 // rosterPage takes a page of a group's members. Only a complete pass removes anyone (R2).
 func (st *step) rosterPage(o RosterPage) {
 	t, g := st.tdgs[o.TDG], st.groups[o.Group]
-	if t == nil || g == nil || o.Pass < t.Roster.Pass {
+	if t == nil || g == nil || t.Group != o.Group || o.Pass < t.Roster.Pass {
 		return
 	}
 	if o.Pass > t.Roster.Pass {

@@ -78,7 +78,7 @@ func (st *step) desktopError(a *Agent, code, message string) {
 // setupObserved takes a set-up error that a reader met, or its repair.
 func (st *step) setupObserved(o SetupObserved) {
 	g, t := st.groups[o.Group], st.tdgs[o.TDG]
-	if g == nil || o.TDG != "" && t == nil {
+	if g == nil || o.TDG != "" && (t == nil || t.Group != o.Group) {
 		return
 	}
 	setup := &g.Setup
