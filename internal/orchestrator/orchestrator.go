@@ -27,7 +27,7 @@ const (
 	inboxBatch     = 500
 	streamingEvery = 5 * time.Second
 	healthEvery    = 3 * time.Second
-	maintainEvery = time.Hour
+	maintainEvery  = time.Hour
 
 	// retryAtMost keeps the recovery from an outage of PostgreSQL within 5 s of its return.
 	retryAtMost = 2 * time.Second
