@@ -259,7 +259,7 @@ func dial(t *testing.T, server *httptest.Server, request string) *net.TCPConn {
 // bounded, and nobody else hears anything later for it.
 func TestClientThatDoesNotReadIsCutOff(t *testing.T) {
 	s := newFakeStore()
-	h := liveHub(t, s, func(o *Options) { o.WriteTimeout = 300 * time.Millisecond })
+	h := liveHub(t, s, func(o *Options) { o.WriteTimeout = time.Second })
 	server := serveLive(t, h.hub)
 	dial(t, server, "GET /all HTTP/1.1\r\nHost: x\r\n\r\n")
 	dial(t, server, "GET /agents/agent-1 HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -271,7 +271,7 @@ func TestClientThatDoesNotReadIsCutOff(t *testing.T) {
 		s.commit(event("agent-1", failover.EventConfigureError, failover.Event{Code: "TDG_NOT_FOUND", Message: long}))
 		began := time.Now()
 		good.expect(t, "configureError")
-		require.Less(t, time.Since(began), 250*time.Millisecond, "nobody waits for the deadline of another's write")
+		require.Less(t, time.Since(began), 900*time.Millisecond, "nobody waits for the deadline of another's write")
 		sent += len(long)
 		require.Less(t, sent, 64<<20)
 	}
