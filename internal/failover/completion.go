@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -25,20 +26,20 @@ func (st *step) hold(a *Agent, justRead bool) {
 	st.regionBack(a)
 	f := a.Failover
 	ids, seen := st.holding(a, f.DetectedAt)
-	fresh, stale := !f.EvidenceAt.IsZero(), !f.StaleSince.IsZero()
+	fresh := !f.EvidenceAt.IsZero()
 	if len(ids) > 0 {
 		if !f.ClearedAt.IsZero() {
 			f.ClearedAt = time.Time{}
 			st.touchFailover(a, f)
 		}
 		// A list from before the detection is no news of what is open now (R6).
-		if fresh || stale || seen || f.Status == Pending {
+		if fresh || seen || !f.StaleSince.IsZero() || f.Status == Pending {
 			st.pending(a, ids)
 		}
 		return
 	}
 	// R6: "no contacts" needs fresh evidence; R9 stands in for it when the Region is down.
-	cleared := fresh || stale && f.Evidence != ""
+	cleared := fresh || f.Evidence != ""
 	if cleared && f.ClearedAt.IsZero() {
 		f.ClearedAt = st.now
 		st.touchFailover(a, f)
@@ -71,10 +72,7 @@ func (st *step) pending(a *Agent, ids []string) {
 // has grown old while it waited (R8).
 func (st *step) completeIfReady(a *Agent, justRead bool) bool {
 	f := a.Failover
-	evidence := Inferred
-	if !f.StaleSince.IsZero() && f.Evidence != "" {
-		evidence = f.Evidence
-	}
+	evidence := cmp.Or(f.Evidence, Inferred) // that of R9 while it applies
 	switch {
 	case st.waitsForDesktop(a, st.now):
 		return false
