@@ -28,8 +28,8 @@ func TestReferencePage(t *testing.T) {
 	require.Equal(t, page, string(have), "stale; run make generate")
 }
 
-// TestExampleFile: the file that the documentation shows is valid and says the defaults that it claims to say.
-func TestExampleFile(t *testing.T) {
+// TestFilesOfDeploy: they are valid, and the example has the defaults that it claims to have.
+func TestFilesOfDeploy(t *testing.T) {
 	t.Parallel()
 	c, err := Load(filepath.Join("..", "..", "deploy", "changeover.example.yaml"), nil)
 	require.NoError(t, err)
@@ -40,6 +40,9 @@ func TestExampleFile(t *testing.T) {
 	require.Equal(t, want.Poll, c.Poll)
 	require.Equal(t, want.Failover, c.Failover)
 	require.Equal(t, want.Stream, c.Stream)
+
+	_, err = Load(filepath.Join("..", "..", "deploy", "compose", "changeover.yaml"), nil)
+	require.NoError(t, err)
 }
 
 func TestEnvNamesAreUnique(t *testing.T) {
