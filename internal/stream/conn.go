@@ -39,22 +39,22 @@ type conn struct {
 
 	wheelSlot, wheelPlace int // the wheel's
 
-	measureFrom atomic.Int64 // events after this seq were pushed live: their way to the socket is measured
+	measureFrom atomic.Int64 // of events after this seq the way to the socket is measured
 	ended       atomic.Bool  // ending is not empty
 
 	// Guarded by the Hub's mutex while live; the feeder's own until then.
-	at       store.Position // everything up to here was published to this stream
-	told     bool           // at is true: a client may resume from it
-	resume   *resumption    // what the client came with, until it was answered; nil: it does not resume
-	begun    bool           // the snapshot is sent, or the cursor accepted
-	load     int            // the load of the log that at belongs to
-	nextConn *conn          // the next of the same agent
+	at     store.Position // everything up to here was published to this stream
+	told   bool           // at is true: a client may resume from it
+	resume *resumption    // what the client came with, until it was answered; nil: it does not resume
+	begun  bool           // the snapshot is sent, or the cursor accepted
+	load   int            // the load of the log that at belongs to
 
 	// Guarded by the Hub's mutex.
-	live   bool          // the tail publishes; else a feeder does, or has not begun
-	stop   chan struct{} // of the feeder; closed when the connection ends
-	ending string        // why the connection ends; empty: it does not
-	expiry *time.Timer
+	live     bool          // the tail publishes; else a feeder does, or has not begun
+	stop     chan struct{} // of the feeder; closed when the connection ends
+	ending   string        // why the connection ends; empty: it does not
+	expiry   *time.Timer
+	nextConn *conn // the next of the same agent
 }
 
 // resumption is the position that a client asked to go on from.
@@ -103,7 +103,8 @@ func (c *conn) measure(b []byte) {
 	}
 	id, _, _ := bytes.Cut(rest, []byte{'\n'})
 	seq, err := strconv.ParseInt(string(id[bytes.LastIndexByte(id, '-')+1:]), 10, 64)
-	if err == nil && seq > c.measureFrom.Load() {
+	from := c.measureFrom.Load()
+	if err == nil && seq > from && c.measureFrom.CompareAndSwap(from, seq) { // a draining has its last event's id
 		c.hub.commits.observe(seq)
 	}
 }

@@ -95,6 +95,7 @@ func (h *Hub) next(c *conn) step {
 		c.begun = true
 		if c.resume == nil || reset != "" {
 			c.resume, c.told = nil, false
+			c.measureFrom.Store(math.MaxInt64)
 			return step{reset: reset, views: m.viewsFor(c.agent), logID: m.logID, at: m.head}
 		}
 		c.at, c.told, c.resume = c.resume.cursor.position(), true, nil

@@ -371,7 +371,7 @@ func (h *Hub) unsubscribed(id string, _ *sse.Subscriber) {
 	h.wg.Done()
 }
 
-// end closes a connection, with a farewell if it can still take one.
+// end closes a connection. Its feeder says farewell, behind everything that was published before.
 func (h *Hub) end(c *conn, reason string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -380,14 +380,10 @@ func (h *Hub) end(c *conn, reason string) {
 	}
 	c.ending = reason
 	c.ended.Store(true)
-	if !c.live {
-		close(c.stop) // its feeder says farewell
-		return
+	if c.live {
+		h.startFeeder(c)
 	}
-	c.live = false
-	if !c.publish(h.farewell(c)) || !c.publish(endOfStream) {
-		c.out.abort()
-	}
+	close(c.stop)
 }
 
 // farewell is the last frame of a connection that the server closes.
@@ -403,11 +399,11 @@ func (h *Hub) farewell(c *conn) *sse.Event {
 	case !c.told:
 		id = nowhere(logID, c.at)
 	}
-	var retry time.Duration
-	if c.ending == closedDraining {
-		retry = spread(time.Second, 5*time.Second)
+	reason, retry := c.ending, time.Duration(0)
+	if reason == closedDraining {
+		reason, retry = "shutdown", spread(time.Second, 5*time.Second)
 	}
-	return drainingEvent(id, c.agent, c.ending, retry, time.Now())
+	return drainingEvent(id, c.agent, reason, retry, time.Now())
 }
 
 // drop forgets a connection whose stream is over.

@@ -530,7 +530,7 @@ func TestDrain(t *testing.T) {
 			events := c.events()
 			last := events[len(events)-1]
 			require.Equal(t, "draining", last.event)
-			require.Equal(t, "draining", last.fields(t)["reason"])
+			require.Equal(t, "shutdown", last.fields(t)["reason"])
 			require.Equal(t, events[len(events)-2].id, last.id, "the client goes on from what it was told last")
 			ms, err := strconv.Atoi(last.retry)
 			require.NoError(t, err)
@@ -547,6 +547,11 @@ func TestDrain(t *testing.T) {
 		}
 		require.Greater(t, len(retries), 50)
 		require.InDelta(t, 101, h.metric("stream_closed_total", "reason=draining"), 0)
+		heard := 0
+		for _, c := range append(clients, waiting) {
+			heard += len(without(without(c.names(), "snapshot"), "draining"))
+		}
+		require.InDelta(t, heard, h.metric("event_delivery_seconds"), 0, "the id that a draining repeats is not measured again")
 		require.InDelta(t, 0, h.metric("stream_connections"), 0)
 	})
 }

@@ -14,6 +14,7 @@ const (
 	pollInterval  = time.Second      // when no doorbell rings; correctness needs no doorbell
 	stateInterval = 10 * time.Second // between looks at what was pruned, and whether it is still the same log
 	pollTimeout   = 10 * time.Second // of one query
+	loadTimeout   = time.Minute      // of reading every agent's view
 	pageSize      = 5000             // events per query
 )
 
@@ -167,11 +168,9 @@ func (h *Hub) lost(ctx context.Context, why string) error {
 
 // reload replaces the memory.
 func (h *Hub) reload(ctx context.Context) error {
-	var at store.Position
-	views, err := call(ctx, func(ctx context.Context) (views []store.AgentView, err error) {
-		views, at, err = h.o.Store.AgentViews(ctx)
-		return views, err
-	})
+	loading, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	views, at, err := h.o.Store.AgentViews(loading)
 	if err != nil {
 		return fmt.Errorf("load the agents' views: %w", err)
 	}
