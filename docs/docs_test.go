@@ -2,6 +2,7 @@
 package docs
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -47,6 +48,23 @@ func TestLinks(t *testing.T) {
 		return nil
 	}))
 	require.Greater(t, pages, 5, "the pages were not found")
+}
+
+// TestRulesAndScenarios: each rule is explained once, and links to the scenario that plays it; no scenario of a rule is left out.
+func TestRulesAndScenarios(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("rules.md")
+	require.NoError(t, err)
+	for n := 1; n <= 20; n++ {
+		section := regexp.MustCompile(fmt.Sprintf(`(?s)\n### R%d [^\n]+\n\n<sup>Scenario: \[(r%02d_\w+\.txt)\]`, n, n))
+		require.Len(t, section.FindAllSubmatch(page, -1), 1, "R%d", n)
+	}
+	scenarios, err := filepath.Glob("../internal/failover/testdata/r[0-9][0-9]_*.txt")
+	require.NoError(t, err)
+	require.Len(t, scenarios, 20)
+	for _, file := range scenarios {
+		require.Contains(t, string(page), "("+filepath.ToSlash(file)+")")
+	}
 }
 
 func checkLink(t *testing.T, root, page, target string) {
