@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,10 +11,11 @@ import (
 	"changeover/internal/store/internal/db"
 )
 
-// AuditEntry is one mutation: who, with which roles, did what to what, why and when. Entries are never changed.
+// AuditEntry is one mutation, or one that was refused: who, with which roles, did what to what, why and when, and what it changed.
+// Entries are never changed. JSON is kept byte by byte; nil: none.
 type AuditEntry struct {
-	ID        int64     // set by the store
-	At        time.Time // the database's clock; set by the store
+	ID        int64     // its number in the chain, without gaps; set by the database
+	At        time.Time // the database's clock; set by the database
 	Subject   string
 	Roles     []string
 	Action    string
@@ -21,26 +23,99 @@ type AuditEntry struct {
 	Reason    string
 	RequestID string
 	Outcome   string
-	Details   json.RawMessage // nil: none
+	Details   json.RawMessage
+	Before    json.RawMessage // the target before the action
+	After     json.RawMessage // and after it
+	Hash      []byte          // of the entry and all before it; set by the database. Nil: from before the chain
 }
 
-// AppendAudit adds an entry.
-func (s *Store) AppendAudit(ctx context.Context, e AuditEntry) (err error) {
-	ctx, done := s.call(ctx, "append_audit", callTimeout, &err)
-	defer done()
-	_, err = s.q.AppendAudit(ctx, s.pool, auditParams(e))
+// AppendAudit adds an entry. Entries of calls that come at once are added together.
+func (s *Store) AppendAudit(ctx context.Context, e AuditEntry) error {
+	e, err := e.storable()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err = s.audits.do(ctx, e)
 	return wrap(err, "append "+e.Action+" to the audit")
 }
 
-func auditParams(e AuditEntry) db.AppendAuditParams {
-	roles := make([]string, len(e.Roles))
-	for i, r := range e.Roles {
-		roles[i] = text(r)
+func (s *Store) appendAudits(ctx context.Context, entries []AuditEntry) (_ []struct{}, err error) {
+	ctx, done := s.call(ctx, "append_audit", callTimeout, &err)
+	defer done()
+	chained, err := s.hasSchema(ctx, schemaChain)
+	if err == nil {
+		err = s.writeAudits(ctx, s.pool, entries, chained)
 	}
-	return db.AppendAuditParams{
-		Subject: text(e.Subject), Roles: roles, Action: text(e.Action), Target: text(e.Target), Reason: text(e.Reason),
-		RequestID: text(e.RequestID), Outcome: text(e.Outcome), Details: e.Details,
+	return make([]struct{}, len(entries)), err
+}
+
+// writeAudits locks the head of the chain until the end of the transaction, so it is the last that a transaction does.
+func (s *Store) writeAudits(ctx context.Context, tx db.DBTX, entries []AuditEntry, chained bool) error {
+	var p db.AppendAuditsParams
+	roles := flatten(len(entries), func(i int) []string { return entries[i].Roles })
+	p.Roles, p.FirstRoles, p.LastRoles = roles.all, roles.first, roles.last
+	for _, e := range entries {
+		p.Subjects = append(p.Subjects, e.Subject)
+		p.Actions = append(p.Actions, e.Action)
+		p.Targets = append(p.Targets, e.Target)
+		p.Reasons = append(p.Reasons, e.Reason)
+		p.RequestIds = append(p.RequestIds, e.RequestID)
+		p.Outcomes = append(p.Outcomes, e.Outcome)
+		p.Details = append(p.Details, e.Details)
+		p.Befores = append(p.Befores, e.Before)
+		p.Afters = append(p.Afters, e.After)
 	}
+	if !chained {
+		return s.q.AppendAuditsBefore2(ctx, tx, db.AppendAuditsBefore2Params{
+			Roles: p.Roles, Subjects: p.Subjects, FirstRoles: p.FirstRoles, LastRoles: p.LastRoles, Actions: p.Actions, Targets: p.Targets,
+			Reasons: p.Reasons, RequestIds: p.RequestIds, Outcomes: p.Outcomes, Details: p.Details,
+		})
+	}
+	return s.q.AppendAudits(ctx, tx, p)
+}
+
+// storable returns the entry as PostgreSQL takes it, or says which of its JSON is none, so that no entry spoils a batch.
+func (e AuditEntry) storable() (AuditEntry, error) {
+	for _, s := range []*string{&e.Subject, &e.Action, &e.Target, &e.Reason, &e.RequestID, &e.Outcome} {
+		*s = text(*s)
+	}
+	e.Roles = texts(e.Roles)
+	for name, j := range map[string]*json.RawMessage{"details": &e.Details, "before": &e.Before, "after": &e.After} {
+		if *j == nil {
+			continue
+		}
+		if !json.Valid(*j) {
+			return e, fmt.Errorf("append %s to the audit: %s is not JSON", e.Action, name)
+		}
+		*j = bytes.ToValidUTF8(*j, []byte("\uFFFD"))
+	}
+	return e, nil
+}
+
+func texts(in []string) []string {
+	out := make([]string, len(in))
+	for i, s := range in {
+		out[i] = text(s)
+	}
+	return out
+}
+
+// flat are lists of texts as statements take them: all in one array, each from its first to its last, counted from 1.
+type flat struct {
+	all         []string
+	first, last []int32
+}
+
+func flatten(n int, list func(i int) []string) flat {
+	f := flat{all: []string{}} // not nil, which would be null
+	for i := range n {
+		f.first = append(f.first, int32(len(f.all)+1))
+		f.all = append(f.all, list(i)...)
+		f.last = append(f.last, int32(len(f.all)))
+	}
+	return f
 }
 
 // Audit lists the entries, the latest first.
@@ -51,7 +126,7 @@ func (s *Store) Audit(ctx context.Context, p Page) (entries []AuditEntry, next s
 	if err != nil {
 		return nil, "", err
 	}
-	rows, err := s.q.Audit(ctx, s.pool, db.AuditParams{BeforeID: before, MaxRows: rowLimit(p.limit() + 1)})
+	rows, err := s.audit(ctx, db.AuditParams{BeforeID: before, MaxRows: rowLimit(p.limit() + 1)})
 	if err != nil {
 		return nil, "", fmt.Errorf("read the audit: %w", err)
 	}
@@ -60,8 +135,27 @@ func (s *Store) Audit(ctx context.Context, p Page) (entries []AuditEntry, next s
 	for i, r := range rows {
 		entries[i] = AuditEntry{
 			ID: r.AuditID, At: r.At.Time, Subject: r.Subject, Roles: r.Roles, Action: r.Action, Target: r.Target, Reason: r.Reason,
-			RequestID: r.RequestID, Outcome: r.Outcome, Details: r.Details,
+			RequestID: r.RequestID, Outcome: r.Outcome, Details: r.Details, Before: r.Before, After: r.After, Hash: r.Hash,
 		}
 	}
 	return entries, next, nil
+}
+
+func (s *Store) audit(ctx context.Context, p db.AuditParams) ([]db.Audit, error) {
+	chained, err := s.hasSchema(ctx, schemaChain)
+	if err != nil {
+		return nil, err
+	}
+	if chained {
+		return s.q.Audit(ctx, s.pool, p)
+	}
+	old, err := s.q.AuditBefore2(ctx, s.pool, db.AuditBefore2Params(p))
+	rows := make([]db.Audit, len(old))
+	for i, r := range old {
+		rows[i] = db.Audit{
+			AuditID: r.AuditID, At: r.At, Subject: r.Subject, Roles: r.Roles, Action: r.Action, Target: r.Target, Reason: r.Reason,
+			RequestID: r.RequestID, Outcome: r.Outcome, Details: r.Details,
+		}
+	}
+	return rows, err
 }

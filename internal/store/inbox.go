@@ -31,27 +31,106 @@ type Command struct {
 
 // Submit puts a command into the inbox and an entry into the audit, in one transaction, and rings the leader's doorbell: what
 // somebody asked for is in both, or in neither. payload becomes JSON; the entry's subject and request id are the command's too.
-// It returns the command's id.
-func (s *Store) Submit(ctx context.Context, kind string, payload any, e AuditEntry) (id int64, err error) {
-	ctx, done := s.call(ctx, "submit", callTimeout, &err)
-	defer done()
+// It returns the command's id. Calls that come at once share a transaction.
+//
+// With [WithIdempotencyKey] the command belongs to the key: should this program die before it has answered, the request that takes
+// the key over gets the id of this very command. [ErrKeyLost]: that has happened already, and nothing was submitted.
+func (s *Store) Submit(ctx context.Context, kind string, payload any, e AuditEntry) (int64, error) {
 	b, err := json.Marshal(payload)
 	if err != nil {
 		return 0, fmt.Errorf("encode a %s command: %w", kind, err)
 	}
+	c := submission{kind: text(kind), payload: b, claim: s.claims.of(ctx)}
+	if c.claim != nil && c.claim.command != 0 {
+		return c.claim.command, nil
+	}
+	if c.entry, err = e.storable(); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	done, err := s.submits.do(ctx, c)
+	if err == nil {
+		err = done.err
+	}
+	return done.id, wrap(err, "submit a "+kind+" command")
+}
+
+// submission is a command on its way into the inbox.
+type submission struct {
+	kind    string
+	payload []byte
+	entry   AuditEntry
+	claim   *claim // of the request's idempotency key; nil: it has none
+}
+
+type submitted struct {
+	id  int64
+	err error // of this command alone
+}
+
+func (s *Store) submitAll(ctx context.Context, in []submission) (out []submitted, err error) {
+	ctx, done := s.call(ctx, "submit", callTimeout, &err)
+	defer done()
+	chained, err := s.hasSchema(ctx, schemaChain)
+	if err != nil {
+		return nil, err
+	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if _, err := s.q.AppendAudit(ctx, tx, auditParams(e)); err != nil {
+		if err := s.bound(ctx, tx, lockInSubmit); err != nil {
 			return err
 		}
-		id, err = s.q.AppendCommand(ctx, tx, db.AppendCommandParams{
-			Kind: kind, Payload: b, SentBy: text(e.Subject), RequestID: text(e.RequestID),
-		})
-		if err != nil {
-			return err
+		out = make([]submitted, len(in))
+		if chained {
+			if err := s.checkClaims(ctx, tx, in, out); err != nil {
+				return err
+			}
 		}
-		return s.q.Notify(ctx, tx, ChannelInbox)
+		return s.writeCommands(ctx, tx, in, out, chained)
 	})
-	return id, wrap(err, "submit a "+kind+" command")
+	return out, err
+}
+
+// writeCommands submits the commands that have neither an id nor an error yet.
+func (s *Store) writeCommands(ctx context.Context, tx pgx.Tx, in []submission, out []submitted, chained bool) error {
+	var p db.AppendCommandsParams
+	var links db.LinkCommandsParams
+	var entries []AuditEntry
+	for i, c := range in {
+		if out[i] != (submitted{}) {
+			continue
+		}
+		p.Ns = append(p.Ns, int32(i))
+		p.Kinds = append(p.Kinds, c.kind)
+		p.Payloads = append(p.Payloads, c.payload)
+		p.SentBys = append(p.SentBys, c.entry.Subject)
+		p.RequestIds = append(p.RequestIds, c.entry.RequestID)
+		entries = append(entries, c.entry)
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	ids, err := s.q.AppendCommands(ctx, tx, p)
+	if err != nil {
+		return err
+	}
+	for n, i := range p.Ns {
+		out[i].id = ids[n]
+		if c := in[i].claim; c != nil {
+			links.Scopes = append(links.Scopes, c.scope)
+			links.Keys = append(links.Keys, c.key)
+			links.CommandIds = append(links.CommandIds, ids[n])
+		}
+	}
+	if chained && len(links.Keys) > 0 {
+		if err := s.q.LinkCommands(ctx, tx, links); err != nil {
+			return err
+		}
+	}
+	if err := s.q.Notify(ctx, tx, ChannelInbox); err != nil {
+		return err
+	}
+	return s.writeAudits(ctx, tx, entries, chained)
 }
 
 // PendingCommands reads commands without a result whose ids are greater than afterID, in order, at most limit. afterID is for

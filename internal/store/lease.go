@@ -20,6 +20,8 @@ const (
 	statementInCommit = 10 * time.Second
 	// lockInCommit bounds the wait for a lock: nobody but another leader or the maintenance of partitions holds one.
 	lockInCommit = 3 * time.Second
+	// lockInSubmit lets a command wait for the head of the audit's chain longer than a replica that was frozen can hold it.
+	lockInSubmit = 5 * time.Second
 	// takeoverLock is how long a takeover waits for the last commit of the old leader, before it looks whether that one is stuck.
 	takeoverLock = time.Second
 )

@@ -95,6 +95,31 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 	return nil
 }
 
+// schemaChain is the version of the schema that has the audit's chain, the tickets and the commands of idempotency keys.
+const schemaChain = 2
+
+// hasSchema says whether the schema has a version. Once it has, nobody asks again.
+func (s *Store) hasSchema(ctx context.Context, version int64) (bool, error) {
+	if s.schema.Load() >= version {
+		return true, nil
+	}
+	have, err := s.SchemaVersion(ctx)
+	if err != nil || have < version {
+		return false, err
+	}
+	s.schema.Store(have)
+	return true, nil
+}
+
+// needSchema returns ErrOldSchema where the schema does not have the version that something needs.
+func (s *Store) needSchema(ctx context.Context, version int64, what string) error {
+	ok, err := s.hasSchema(ctx, version)
+	if err == nil && !ok {
+		err = fmt.Errorf("%s: version %d is needed, run 'server migrate': %w", what, version, ErrOldSchema)
+	}
+	return err
+}
+
 // GrantService gives a role that does not own the tables what the service needs of them, and no more: the audit can be added to
 // and read, but not changed. url is that of the owner.
 func GrantService(ctx context.Context, url, role string) error {
@@ -115,9 +140,10 @@ func GrantService(ctx context.Context, url, role string) error {
 	_, err = conn.Exec(ctx, `
 		GRANT USAGE ON SCHEMA `+pgx.Identifier{schema}.Sanitize()+` TO `+to+`;
 		GRANT SELECT, INSERT, UPDATE, DELETE ON leases, event_log, terms, events, failover_groups, traffic_distribution_groups,
-			distribution_changes, agents, contacts, failovers, inbox, replicas, connections, idempotency_keys, region_health TO `+to+`;
+			distribution_changes, agents, contacts, failovers, inbox, replicas, connections, idempotency_keys, region_health,
+			stream_tickets TO `+to+`;
 		GRANT SELECT, INSERT ON audit TO `+to+`;
-		GRANT SELECT ON goose_db_version TO `+to+`;
+		GRANT SELECT ON audit_head, goose_db_version TO `+to+`;
 		GRANT EXECUTE ON FUNCTION maintain_event_partitions TO `+to, pgx.QueryExecModeSimpleProtocol)
 	return wrap(err, "grant the tables to "+role)
 }

@@ -3,7 +3,6 @@ package store_test
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -305,81 +304,4 @@ func TestConnectionsOfReplicas(t *testing.T) {
 	exec(t, conn, "UPDATE replicas SET heartbeat_at = now() - interval '25 h' WHERE replica = 'b'")
 	require.NoError(t, s.Prune(ctx))
 	require.Equal(t, 0, query[int](t, conn, "SELECT count(*) FROM connections"))
-}
-
-func TestIdempotencyKeys(t *testing.T) {
-	t.Parallel()
-	s, conn := newStore(t)
-	ctx := t.Context()
-	answer, err := s.BeginIdempotent(ctx, "operator", "key", []byte("body"))
-	require.NoError(t, err)
-	require.Nil(t, answer)
-	_, err = s.BeginIdempotent(ctx, "operator", "key", []byte("body"))
-	require.ErrorIs(t, err, store.ErrKeyInUse)
-	_, err = s.BeginIdempotent(ctx, "operator", "key", []byte("other"))
-	require.ErrorIs(t, err, store.ErrKeyReused)
-	answer, err = s.BeginIdempotent(ctx, "somebody else", "key", []byte("other"))
-	require.NoError(t, err)
-	require.Nil(t, answer, "keys are each caller's own")
-
-	want := store.Answer{Status: 202, ContentType: "application/json", Body: []byte(`{}`)}
-	require.NoError(t, s.FinishIdempotent(ctx, "operator", "key", want))
-	answer, err = s.BeginIdempotent(ctx, "operator", "key", []byte("body"))
-	require.NoError(t, err)
-	require.Equal(t, &want, answer)
-	_, err = s.BeginIdempotent(ctx, "operator", "key", []byte("other"))
-	require.ErrorIs(t, err, store.ErrKeyReused)
-	require.NoError(t, s.ReleaseIdempotent(ctx, "operator", "key")) // too late: it was answered
-	answer, err = s.BeginIdempotent(ctx, "operator", "key", []byte("body"))
-	require.NoError(t, err)
-	require.NotNil(t, answer)
-
-	require.NoError(t, s.ReleaseIdempotent(ctx, "somebody else", "key"))
-	answer, err = s.BeginIdempotent(ctx, "somebody else", "key", []byte("third"))
-	require.NoError(t, err)
-	require.Nil(t, answer)
-
-	// The program that claimed it has died.
-	exec(t, conn, "UPDATE idempotency_keys SET created_at = now() - interval '61 s'")
-	answer, err = s.BeginIdempotent(ctx, "somebody else", "key", []byte("third"))
-	require.NoError(t, err)
-	require.Nil(t, answer)
-	answer, err = s.BeginIdempotent(ctx, "operator", "key", []byte("body"))
-	require.NoError(t, err)
-	require.NotNil(t, answer, "an answer stays for a day")
-
-	exec(t, conn, "UPDATE idempotency_keys SET created_at = now() - interval '25 h'")
-	answer, err = s.BeginIdempotent(ctx, "operator", "key", []byte("a new body"))
-	require.NoError(t, err)
-	require.Nil(t, answer, "after a day a key is new")
-	_, err = s.BeginIdempotent(ctx, "operator", "key", []byte("a new body"))
-	require.ErrorIs(t, err, store.ErrKeyInUse, "the old answer is gone")
-	require.NoError(t, s.Prune(ctx))
-	require.Equal(t, 1, query[int](t, conn, "SELECT count(*) FROM idempotency_keys"))
-}
-
-func TestAudit(t *testing.T) {
-	t.Parallel()
-	s, _ := newStore(t)
-	want := store.AuditEntry{
-		Subject: "operator@example.com", Roles: []string{"operator", "viewer"}, Action: "force", Target: "failover-1", Reason: "customer waits",
-		RequestID: "request-1", Outcome: "done", Details: []byte(`{"before": "pending"}`),
-	}
-	require.NoError(t, s.AppendAudit(t.Context(), store.AuditEntry{Subject: "first"}))
-	require.NoError(t, s.AppendAudit(t.Context(), want))
-	id, err := s.Submit(t.Context(), store.CommandForce, failover.Force{FailoverID: "f"}, store.AuditEntry{Subject: "third", RequestID: "request-3"})
-	require.NoError(t, err)
-	commands, err := s.PendingCommands(t.Context(), 0, 10)
-	require.NoError(t, err)
-	require.Len(t, commands, 1)
-	require.Equal(t, []any{id, "third", "request-3"}, []any{commands[0].ID, commands[0].By, commands[0].RequestID})
-
-	entries, _, err := s.Audit(t.Context(), store.Page{})
-	require.NoError(t, err)
-	require.Equal(t, []string{"third", "operator@example.com", "first"}, idsOf(entries, func(e store.AuditEntry) string { return e.Subject }))
-	require.True(t, slices.IsSortedFunc(entries, func(a, b store.AuditEntry) int { return b.At.Compare(a.At) }))
-	got := entries[1]
-	require.WithinDuration(t, time.Now(), got.At, time.Minute)
-	want.ID, want.At = got.ID, got.At
-	require.Equal(t, want, got)
 }

@@ -19,6 +19,8 @@ func TestMain(m *testing.M) { postgrestest.Main(m) }
 
 var start = time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)
 
+var discard = slog.New(slog.DiscardHandler)
+
 // open opens a store that is closed with the test.
 func open(t testing.TB, url string) *store.Store {
 	t.Helper()

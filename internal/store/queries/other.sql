@@ -1,11 +1,3 @@
--- name: AppendAudit :one
-INSERT INTO audit (subject, roles, action, target, reason, request_id, outcome, details)
-VALUES (@subject, @roles, @action, @target, @reason, @request_id, @outcome, @details) RETURNING audit_id;
-
--- name: Audit :many
-SELECT audit_id, at, subject, roles, action, target, reason, request_id, outcome, details
-FROM audit WHERE audit_id < @before_id ORDER BY audit_id DESC LIMIT @max_rows;
-
 -- name: Heartbeat :exec
 INSERT INTO replicas (replica, heartbeat_at) VALUES (@replica, clock_timestamp())
 ON CONFLICT (replica) DO UPDATE SET heartbeat_at = excluded.heartbeat_at;
@@ -49,24 +41,3 @@ ON CONFLICT (failover_group, region) DO UPDATE SET
 -- name: Health :many
 SELECT failover_group, region, state, since, last_success, last_error, last_error_at, updated_at
 FROM region_health ORDER BY failover_group, region;
-
--- BeginIdempotent claims a key: it returns a row when the key is new, or when the request that claimed it never came to an end.
--- name: BeginIdempotent :one
-INSERT INTO idempotency_keys (scope, key, body_hash) VALUES (@scope, @key, @body_hash)
-ON CONFLICT (scope, key) DO UPDATE SET body_hash = excluded.body_hash, created_at = clock_timestamp(), status = NULL, body = NULL
-WHERE (idempotency_keys.status IS NULL AND idempotency_keys.body_hash = excluded.body_hash
-        AND idempotency_keys.created_at < clock_timestamp() - @abandoned::interval)
-   OR idempotency_keys.created_at < clock_timestamp() - @expired::interval
-RETURNING created_at;
-
--- name: IdempotentAnswer :one
-SELECT body_hash, status, content_type, body FROM idempotency_keys WHERE scope = @scope AND key = @key;
-
--- name: FinishIdempotent :exec
-UPDATE idempotency_keys SET status = @status, content_type = @content_type, body = @body WHERE scope = @scope AND key = @key;
-
--- name: ReleaseIdempotent :exec
-DELETE FROM idempotency_keys WHERE scope = @scope AND key = @key AND status IS NULL;
-
--- name: PruneIdempotency :execrows
-DELETE FROM idempotency_keys WHERE created_at < clock_timestamp() - @older_than::interval;

@@ -12,27 +12,48 @@ import (
 	"time"
 )
 
-const appendCommand = `-- name: AppendCommand :one
-INSERT INTO inbox (kind, payload, sent_by, request_id) VALUES ($1, $2, $3, $4) RETURNING command_id
+const appendCommands = `-- name: AppendCommands :many
+INSERT INTO inbox (kind, payload, sent_by, request_id)
+SELECT c.kind, c.payload, c.sent_by, c.request_id
+FROM (SELECT unnest($1::integer[]) AS n, unnest($2::text[]) AS kind, unnest($3::json[]) AS payload,
+    unnest($4::text[]) AS sent_by, unnest($5::text[]) AS request_id) c
+ORDER BY c.n
+RETURNING command_id
 `
 
-type AppendCommandParams struct {
-	Kind      string
-	Payload   []byte
-	SentBy    string
-	RequestID string
+type AppendCommandsParams struct {
+	Ns         []int32
+	Kinds      []string
+	Payloads   [][]byte
+	SentBys    []string
+	RequestIds []string
 }
 
-func (q *Queries) AppendCommand(ctx context.Context, db DBTX, arg AppendCommandParams) (int64, error) {
-	row := db.QueryRow(ctx, appendCommand,
-		arg.Kind,
-		arg.Payload,
-		arg.SentBy,
-		arg.RequestID,
+// AppendCommands returns the ids in the order of the commands.
+func (q *Queries) AppendCommands(ctx context.Context, db DBTX, arg AppendCommandsParams) ([]int64, error) {
+	rows, err := db.Query(ctx, appendCommands,
+		arg.Ns,
+		arg.Kinds,
+		arg.Payloads,
+		arg.SentBys,
+		arg.RequestIds,
 	)
-	var command_id int64
-	err := row.Scan(&command_id)
-	return command_id, err
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int64
+	for rows.Next() {
+		var command_id int64
+		if err := rows.Scan(&command_id); err != nil {
+			return nil, err
+		}
+		items = append(items, command_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const commandResult = `-- name: CommandResult :one
@@ -98,11 +119,17 @@ func (q *Queries) PendingCommands(ctx context.Context, db DBTX, arg PendingComma
 }
 
 const pruneCommands = `-- name: PruneCommands :execrows
-DELETE FROM inbox WHERE done_at < clock_timestamp() - $1::interval
+DELETE FROM inbox WHERE command_id = ANY (ARRAY(
+    SELECT i.command_id FROM inbox i WHERE i.done_at < clock_timestamp() - $1::interval LIMIT $2))
 `
 
-func (q *Queries) PruneCommands(ctx context.Context, db DBTX, olderThan time.Duration) (int64, error) {
-	result, err := db.Exec(ctx, pruneCommands, olderThan)
+type PruneCommandsParams struct {
+	OlderThan time.Duration
+	MaxRows   int32
+}
+
+func (q *Queries) PruneCommands(ctx context.Context, db DBTX, arg PruneCommandsParams) (int64, error) {
+	result, err := db.Exec(ctx, pruneCommands, arg.OlderThan, arg.MaxRows)
 	if err != nil {
 		return 0, err
 	}

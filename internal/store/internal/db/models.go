@@ -19,6 +19,9 @@ type Audit struct {
 	RequestID string
 	Outcome   string
 	Details   []byte
+	Before    []byte
+	After     []byte
+	Hash      []byte
 }
 
 type Connection struct {

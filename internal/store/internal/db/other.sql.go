@@ -12,110 +12,6 @@ import (
 	"time"
 )
 
-const appendAudit = `-- name: AppendAudit :one
-INSERT INTO audit (subject, roles, action, target, reason, request_id, outcome, details)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING audit_id
-`
-
-type AppendAuditParams struct {
-	Subject   string
-	Roles     []string
-	Action    string
-	Target    string
-	Reason    string
-	RequestID string
-	Outcome   string
-	Details   []byte
-}
-
-func (q *Queries) AppendAudit(ctx context.Context, db DBTX, arg AppendAuditParams) (int64, error) {
-	row := db.QueryRow(ctx, appendAudit,
-		arg.Subject,
-		arg.Roles,
-		arg.Action,
-		arg.Target,
-		arg.Reason,
-		arg.RequestID,
-		arg.Outcome,
-		arg.Details,
-	)
-	var audit_id int64
-	err := row.Scan(&audit_id)
-	return audit_id, err
-}
-
-const audit = `-- name: Audit :many
-SELECT audit_id, at, subject, roles, action, target, reason, request_id, outcome, details
-FROM audit WHERE audit_id < $1 ORDER BY audit_id DESC LIMIT $2
-`
-
-type AuditParams struct {
-	BeforeID int64
-	MaxRows  int32
-}
-
-func (q *Queries) Audit(ctx context.Context, db DBTX, arg AuditParams) ([]Audit, error) {
-	rows, err := db.Query(ctx, audit, arg.BeforeID, arg.MaxRows)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []Audit
-	for rows.Next() {
-		var i Audit
-		if err := rows.Scan(
-			&i.AuditID,
-			&i.At,
-			&i.Subject,
-			&i.Roles,
-			&i.Action,
-			&i.Target,
-			&i.Reason,
-			&i.RequestID,
-			&i.Outcome,
-			&i.Details,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const beginIdempotent = `-- name: BeginIdempotent :one
-INSERT INTO idempotency_keys (scope, key, body_hash) VALUES ($1, $2, $3)
-ON CONFLICT (scope, key) DO UPDATE SET body_hash = excluded.body_hash, created_at = clock_timestamp(), status = NULL, body = NULL
-WHERE (idempotency_keys.status IS NULL AND idempotency_keys.body_hash = excluded.body_hash
-        AND idempotency_keys.created_at < clock_timestamp() - $4::interval)
-   OR idempotency_keys.created_at < clock_timestamp() - $5::interval
-RETURNING created_at
-`
-
-type BeginIdempotentParams struct {
-	Scope     string
-	Key       string
-	BodyHash  []byte
-	Abandoned time.Duration
-	Expired   time.Duration
-}
-
-// BeginIdempotent claims a key: it returns a row when the key is new, or when the request that claimed it never came to an end.
-func (q *Queries) BeginIdempotent(ctx context.Context, db DBTX, arg BeginIdempotentParams) (pgtype.Timestamptz, error) {
-	row := db.QueryRow(ctx, beginIdempotent,
-		arg.Scope,
-		arg.Key,
-		arg.BodyHash,
-		arg.Abandoned,
-		arg.Expired,
-	)
-	var created_at pgtype.Timestamptz
-	err := row.Scan(&created_at)
-	return created_at, err
-}
-
 const closeConnections = `-- name: CloseConnections :exec
 DELETE FROM connections WHERE connection_id = ANY ($1::text[])
 `
@@ -172,29 +68,6 @@ func (q *Queries) Connections(ctx context.Context, db DBTX, arg ConnectionsParam
 	return items, nil
 }
 
-const finishIdempotent = `-- name: FinishIdempotent :exec
-UPDATE idempotency_keys SET status = $1, content_type = $2, body = $3 WHERE scope = $4 AND key = $5
-`
-
-type FinishIdempotentParams struct {
-	Status      pgtype.Int4
-	ContentType string
-	Body        []byte
-	Scope       string
-	Key         string
-}
-
-func (q *Queries) FinishIdempotent(ctx context.Context, db DBTX, arg FinishIdempotentParams) error {
-	_, err := db.Exec(ctx, finishIdempotent,
-		arg.Status,
-		arg.ContentType,
-		arg.Body,
-		arg.Scope,
-		arg.Key,
-	)
-	return err
-}
-
 const forgetConnections = `-- name: ForgetConnections :exec
 DELETE FROM connections WHERE replica = $1
 `
@@ -248,34 +121,6 @@ func (q *Queries) Heartbeat(ctx context.Context, db DBTX, replica string) error 
 	return err
 }
 
-const idempotentAnswer = `-- name: IdempotentAnswer :one
-SELECT body_hash, status, content_type, body FROM idempotency_keys WHERE scope = $1 AND key = $2
-`
-
-type IdempotentAnswerParams struct {
-	Scope string
-	Key   string
-}
-
-type IdempotentAnswerRow struct {
-	BodyHash    []byte
-	Status      pgtype.Int4
-	ContentType string
-	Body        []byte
-}
-
-func (q *Queries) IdempotentAnswer(ctx context.Context, db DBTX, arg IdempotentAnswerParams) (IdempotentAnswerRow, error) {
-	row := db.QueryRow(ctx, idempotentAnswer, arg.Scope, arg.Key)
-	var i IdempotentAnswerRow
-	err := row.Scan(
-		&i.BodyHash,
-		&i.Status,
-		&i.ContentType,
-		&i.Body,
-	)
-	return i, err
-}
-
 const openConnections = `-- name: OpenConnections :exec
 INSERT INTO connections (connection_id, replica, agent_id, since, last_event_id, remote_address)
 SELECT unnest($1::text[]), $2::text, unnest($3::text[]), unnest($4::timestamptz[]),
@@ -304,18 +149,6 @@ func (q *Queries) OpenConnections(ctx context.Context, db DBTX, arg OpenConnecti
 	return err
 }
 
-const pruneIdempotency = `-- name: PruneIdempotency :execrows
-DELETE FROM idempotency_keys WHERE created_at < clock_timestamp() - $1::interval
-`
-
-func (q *Queries) PruneIdempotency(ctx context.Context, db DBTX, olderThan time.Duration) (int64, error) {
-	result, err := db.Exec(ctx, pruneIdempotency, olderThan)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
-}
-
 const pruneReplicas = `-- name: PruneReplicas :execrows
 WITH gone AS (DELETE FROM replicas WHERE heartbeat_at < clock_timestamp() - $1::interval RETURNING replica)
 DELETE FROM connections USING gone WHERE connections.replica = gone.replica
@@ -328,20 +161,6 @@ func (q *Queries) PruneReplicas(ctx context.Context, db DBTX, olderThan time.Dur
 		return 0, err
 	}
 	return result.RowsAffected(), nil
-}
-
-const releaseIdempotent = `-- name: ReleaseIdempotent :exec
-DELETE FROM idempotency_keys WHERE scope = $1 AND key = $2 AND status IS NULL
-`
-
-type ReleaseIdempotentParams struct {
-	Scope string
-	Key   string
-}
-
-func (q *Queries) ReleaseIdempotent(ctx context.Context, db DBTX, arg ReleaseIdempotentParams) error {
-	_, err := db.Exec(ctx, releaseIdempotent, arg.Scope, arg.Key)
-	return err
 }
 
 const streamingAgents = `-- name: StreamingAgents :many
