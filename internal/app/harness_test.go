@@ -11,9 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -34,9 +32,6 @@ const (
 	patience = 30 * time.Second
 )
 
-// serveVariable makes the test binary the service itself, for tests that kill it; its value is the configuration file.
-const serveVariable = "APP_TEST_SERVE"
-
 func TestMain(m *testing.M) {
 	for name, value := range map[string]string{
 		"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true",
@@ -46,24 +41,7 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	if file := os.Getenv(serveVariable); file != "" {
-		os.Exit(serveUntilSignal(file))
-	}
 	postgrestest.Main(m)
-}
-
-func serveUntilSignal(file string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	c, err := config.Load(file, nil)
-	if err == nil {
-		err = Run(ctx, c, Options{Log: NewLogger(os.Stderr, slog.LevelInfo)})
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
 }
 
 // floor is a simulated pair of linked instances behind a real socket.
