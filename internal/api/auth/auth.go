@@ -1,13 +1,11 @@
-// Package auth says who calls and in which roles. It owns the identity that travels with a request and the ways to prove
-// one; what a role may do is decided by internal/api alone, from the x-roles of api/openapi.yaml.
-//
-// An [Authenticator] fails closed: without a proof there is no identity. All of the package is safe for concurrent use.
 package auth
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
+	"time"
 )
 
 // Role is what a caller may act as.
@@ -22,15 +20,31 @@ const (
 	Admin    Role = "admin"
 )
 
+// Proof is how a caller proved who it is.
+type Proof string
+
+// The proofs, in the order in which [Tokens] looks for them.
+const (
+	ByHeader Proof = "header" // Authorization: Bearer
+	ByCookie Proof = "cookie" // the session of POST /v1/session or of a sign-in
+	ByTicket Proof = "ticket" // ?ticket= of a stream
+)
+
 // Identity is a caller.
 type Identity struct {
 	// Subject names the caller in the audit trail.
 	Subject string
+	// Name is what people call the subject, such as a user name or an address; it may be empty, may change and proves nothing.
+	Name string
 	// AgentID is the Amazon Connect user id of a desktop's agent; empty: the caller is none.
 	AgentID string
 	Roles   []Role
 	// AnyAgent lets the caller act for every agent: auth.mode none, where nobody can prove to be one.
 	AnyAgent bool
+	// Expires is when the proof ends: nothing that was begun with it may outlive it. Zero: it does not end.
+	Expires time.Time
+	// Via is how the caller proved all that; empty: it did not need to.
+	Via Proof
 }
 
 // Has says whether the caller has the role.
@@ -45,9 +59,25 @@ func (i Identity) Is(agentID string) bool {
 // caller is told: why a proof does not hold helps only who forges one.
 var ErrUnauthenticated = errors.New("unauthenticated")
 
+// ErrUnavailable is the error of a proof that can be neither accepted nor refused now: the token names a key that is not known
+// while the issuer cannot be asked, or the database that knows the tickets is away. The caller may come again in a few
+// seconds with the same token.
+var ErrUnavailable = errors.New("the proof cannot be checked now")
+
+// ErrForeignOrigin is the error of a request that a web page of another origin made with the caller's cookie.
+var ErrForeignOrigin = errors.New("a page of another origin may not use the session")
+
+// ErrTokenInURL is the error of a request with a token in its URL, whether or not the token is good: it has to be considered
+// known to others.
+var ErrTokenInURL = errors.New("a token does not belong in a URL")
+
+// refuse is an ErrUnauthenticated with the reason that the log may know: a constant, never a part of what was sent.
+func refuse(why string) error { return fmt.Errorf("%w: %s", ErrUnauthenticated, why) }
+
 // Authenticator tells who sends a request.
 type Authenticator interface {
-	// Authenticate returns the caller, or ErrUnauthenticated, perhaps wrapped with what the log should know.
+	// Authenticate returns the caller, or ErrUnauthenticated, ErrUnavailable, ErrForeignOrigin or ErrTokenInURL, perhaps
+	// wrapped with what the log should know.
 	Authenticate(r *http.Request) (Identity, error)
 }
 
