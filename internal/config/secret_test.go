@@ -111,7 +111,7 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 			t.Errorf("a password was printed, before %.80s", after)
 		}
 	}
-	require.True(t, strings.Contains(out.String(), "db.internal"), "what is no secret is shown")
+	require.Contains(t, out.String(), "db.internal", "what is no secret is shown")
 }
 
 // The dump at the start names every key as the file does.
