@@ -16,5 +16,8 @@
 //   - New members of a jsonb column have a usable zero value, unknown ones are ignored, and none changes its meaning.
 //   - There is no way down: an older program works on the newer schema, so there is no need for one.
 //   - A migration takes no lock for long: it runs while commits do. Large tables are filled in batches by the program,
-//     indexes on them are made CONCURRENTLY (with NO TRANSACTION).
+//     indexes on them are made CONCURRENTLY (with NO TRANSACTION). A lock that others wait behind has a lock_timeout. With
+//     NO TRANSACTION every statement can run again.
+//   - A SECURITY DEFINER function has a search_path with pg_temp at its end: without that its caller's temporary tables, and the
+//     triggers on them, come first.
 package migrations

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -202,7 +201,36 @@ func TestBatcherClose(t *testing.T) {
 			require.NoError(t, (<-answers).err, "what waited was answered")
 		}
 		_, err := b.do(t.Context(), 1)
-		require.True(t, errors.Is(err, errClosed))
+		require.ErrorIs(t, err, errClosed)
 		b.close()
+	})
+}
+
+// 20,000 desktops that redeem their tickets within two seconds are a few dozen statements, and none waits for long.
+func TestAHerdIsAFewDozenBatches(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var d double
+		b := newBatcher(d.run, ticketBatch, ticketGather)
+		const herd = 20_000
+		waited := make(chan time.Duration, herd)
+		for i := range herd {
+			time.Sleep(2 * time.Second / herd)
+			began := time.Now()
+			go func() {
+				got, err := b.do(t.Context(), i)
+				if err != nil || got != 2*i {
+					t.Errorf("%d: %d, %v", i, got, err)
+				}
+				waited <- time.Since(began)
+			}()
+		}
+		longest := time.Duration(0)
+		for range herd {
+			longest = max(longest, <-waited)
+		}
+		t.Logf("%d batches, at most %v", len(d.batches), longest)
+		require.Less(t, len(d.batches), 60)
+		require.LessOrEqual(t, longest, ticketGather+20*time.Millisecond, "the gathering, the batch before and its own")
 	})
 }

@@ -2,6 +2,8 @@ package store_test
 
 import (
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -138,4 +140,107 @@ func fleet(b *testing.B, agents int) *store.Store {
 	require.NoError(b, err)
 	exec(b, conn, "VACUUM ANALYZE")
 	return s
+}
+
+// BenchmarkTickets issues and redeems the tickets of 20,000 desktops that come at once, on two replicas.
+func BenchmarkTickets(b *testing.B) {
+	const herd = 20_000
+	s, conn := newStore(b)
+	replicas := []*store.Store{s, open(b, conn.Config().ConnString())}
+	ticket := aTicket()
+	all := func(do func(i int) error) {
+		var wg sync.WaitGroup
+		for i := range herd {
+			wg.Go(func() {
+				if err := do(i); err != nil {
+					b.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	issue := func() {
+		all(func(i int) error {
+			_, err := replicas[i%2].IssueTicket(b.Context(), hashOf(i), ticket)
+			return err
+		})
+	}
+	b.Run("issue-20000", func(b *testing.B) {
+		for b.Loop() {
+			b.StopTimer()
+			exec(b, conn, "TRUNCATE stream_tickets")
+			b.StartTimer()
+			issue()
+		}
+	})
+	b.Run("redeem-20000", func(b *testing.B) {
+		for b.Loop() {
+			b.StopTimer()
+			exec(b, conn, "TRUNCATE stream_tickets")
+			issue()
+			b.StartTimer()
+			all(func(i int) error {
+				_, err := replicas[i/2%2].RedeemTicket(b.Context(), hashOf(i))
+				return err
+			})
+		}
+	})
+	b.Run("redeem-1", func(b *testing.B) { // alone, without a herd
+		for i := 0; b.Loop(); i++ {
+			b.StopTimer()
+			_, err := s.IssueTicket(b.Context(), hashOf(herd+i), ticket)
+			require.NoError(b, err)
+			b.StartTimer()
+			_, err = s.RedeemTicket(b.Context(), hashOf(herd+i))
+			require.NoError(b, err)
+		}
+	})
+}
+
+// BenchmarkAudit adds entries to the chain: one after the other, of a crowd on two replicas, together with commands; and verifies it.
+func BenchmarkAudit(b *testing.B) {
+	s, conn := newStore(b)
+	replicas := []*store.Store{s, open(b, conn.Config().ConnString())}
+	entry := store.AuditEntry{
+		Subject: "operator@example.com", Roles: []string{"operator"}, Action: "forceFailover", Target: "failovers/01a2034d-9b36-7e3d-9d11-8fc6502ddc09",
+		Reason: "the caller agreed", RequestID: "8e03978e-40d5-43e8-bc93-6894a57f9324", Outcome: "accepted", Before: []byte(`{"status":"pending"}`),
+	}
+	b.Run("one", func(b *testing.B) {
+		for b.Loop() {
+			require.NoError(b, s.AppendAudit(b.Context(), entry))
+		}
+	})
+	crowd := func(b *testing.B, do func(s *store.Store) error) {
+		b.SetParallelism(250) // callers on each core
+		var next atomic.Int64
+		b.RunParallel(func(pb *testing.PB) {
+			replica := replicas[next.Add(1)%2]
+			for pb.Next() {
+				if err := do(replica); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	b.Run("crowd", func(b *testing.B) {
+		crowd(b, func(s *store.Store) error { return s.AppendAudit(b.Context(), entry) })
+	})
+	b.Run("crowd-with-commands", func(b *testing.B) {
+		crowd(b, func(s *store.Store) error {
+			_, err := s.Submit(b.Context(), store.CommandReport, "x", entry)
+			return err
+		})
+	})
+	exec(b, conn, `INSERT INTO audit (subject, roles, action, target, reason, request_id, outcome, details)
+		SELECT 'subject ' || i, '{operator,viewer}', 'force', 'target', 'reason', 'request', 'accepted', '{"a": 1}' FROM generate_series(1, 20000) i`)
+	b.Run("verify", func(b *testing.B) {
+		entries := int64(0)
+		for b.Loop() {
+			report, err := s.VerifyAudit(b.Context())
+			require.NoError(b, err)
+			require.Zero(b, report.Bad)
+			entries += report.Entries
+		}
+		b.ReportMetric(float64(entries)/b.Elapsed().Seconds(), "entries/s")
+	})
 }

@@ -33,6 +33,32 @@
 // Events are partitioned by the day of their commit. Days are made ahead and dropped whole; events of a day without
 // partition go to the default one, so a commit never fails for want of it.
 //
+// # The audit
+//
+// Every entry has a number without gaps and a hash of itself and of the hash before it:
+//
+//	hash = SHA-256( previous hash | number | time | each text, with its length )
+//
+// A trigger computes it, in the transaction that adds the entry and with the head of the chain locked (audit_head), so that replicas
+// that write at once, those of the version before included, make one chain. The trigger runs as the owner of the tables. In a
+// role of its own (see [GrantService]) the service can add entries and nothing else: it neither alters nor removes one, nor chooses its number,
+// time or hash, nor writes the head. [Store.VerifyAudit] says what is found by computing the hashes again, and what is not.
+//
+// Because of the lock audits are written one after the other. So calls are batched, the entry of a command is the last that
+// its transaction writes, and a replica that is frozen in between is thrown out after three seconds.
+//
+// # Batches
+//
+// What desktops do in a herd, reports and tickets, is gathered by each Store into few statements: the first call goes at once, those that come
+// while it is under way go together. A batch that PostgreSQL refuses for its content is tried again call by call, so nobody's call spoils
+// another's. At most 50,000 calls of a kind wait; the next one gets [ErrBusy].
+//
+// # Versions of the schema
+//
+// Some statements need migration 2 (see package migrations). Without it the service does its main job as the version before did: audit
+// entries have no hash, and what is in Before and After is not kept; a replica that dies between a command and its answer may
+// have the command done twice. Tickets and VerifyAudit return [ErrOldSchema]. The Store notices the migration by itself.
+//
 // # Connections and failure
 //
 // A [Store] opens without PostgreSQL and reconnects by itself. Every call has a deadline of its own, next to the caller's.
@@ -40,5 +66,6 @@
 // prepared by name, nothing depends on the state of a session, so everything but LISTEN works through a transaction
 // pooler. [IsUnavailable] tells a database that is away from a mistake.
 //
-// A Store may be used by many goroutines at once. It has none of its own but those of its connection pools; Close ends them.
+// A Store may be used by many goroutines at once. It has none of its own but those of its connection pools and those that run a batch
+// while calls wait for it; Close ends them.
 package store

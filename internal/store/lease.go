@@ -94,6 +94,22 @@ func (s *Store) bound(ctx context.Context, tx pgx.Tx, lock time.Duration) error 
 
 func milliseconds(d time.Duration) string { return fmt.Sprintf("%dms", d.Milliseconds()) }
 
+// SucceedLease ends a term and begins the next one of the same holder, with an epoch of its own, and says whether it did: not if
+// somebody else has begun one. A holder does so after a commit that failed, because it cannot know what the database kept of it.
+func (s *Store) SucceedLease(ctx context.Context, lease Lease, holder string, ttl time.Duration) (_ Lease, ok bool, err error) {
+	ctx, done := s.call(ctx, "succeed_lease", callTimeout, &err)
+	defer done()
+	started := time.Now()
+	epoch, err := s.q.SucceedLease(ctx, s.leader, db.SucceedLeaseParams{Epoch: lease.Epoch, Holder: text(holder), Ttl: ttl})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return lease, false, nil
+	case err != nil:
+		return lease, false, fmt.Errorf("begin the term after %d: %w", lease.Epoch, err)
+	}
+	return Lease{Epoch: epoch, TrustedUntil: trustedUntil(started, ttl)}, true, nil
+}
+
 // RenewLease prolongs a term, and says whether it still stands. A term that has expired stands until another one begins.
 func (s *Store) RenewLease(ctx context.Context, lease Lease, holder string, ttl time.Duration) (_ Lease, ok bool, err error) {
 	ctx, done := s.call(ctx, "renew_lease", callTimeout, &err)

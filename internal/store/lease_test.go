@@ -58,6 +58,31 @@ func TestALeaseIsTakenOverOnlyWhenItIsFreeOrExpired(t *testing.T) {
 	require.Greater(t, third.Epoch, second.Epoch)
 }
 
+// A holder can begin the next term at once, expired or not, but never one after somebody else's.
+func TestATermSucceedsTheSameHoldersOnly(t *testing.T) {
+	t.Parallel()
+	s, conn := newStore(t)
+	first, ok, err := s.AcquireLease(t.Context(), "one", 10*time.Second)
+	require.NoError(t, err)
+	require.True(t, ok)
+	depose(t, conn)
+	second, ok, err := s.SucceedLease(t.Context(), first, "one", 10*time.Second)
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Greater(t, second.Epoch, first.Epoch)
+	_, err = s.Commit(t.Context(), first.Epoch, failover.Effects{})
+	require.ErrorIs(t, err, store.ErrFenced, "the term before is over")
+	_, ok, err = s.AcquireLease(t.Context(), "two", 10*time.Second)
+	require.NoError(t, err)
+	require.False(t, ok, "the new term has not expired")
+
+	for holder, lease := range map[string]store.Lease{"one": first, "two": second} {
+		_, ok, err = s.SucceedLease(t.Context(), lease, holder, 10*time.Second)
+		require.NoError(t, err)
+		require.False(t, ok)
+	}
+}
+
 func TestALeaseExpiresByTheDatabasesClock(t *testing.T) {
 	t.Parallel()
 	s, _ := newStore(t)

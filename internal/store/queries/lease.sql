@@ -12,6 +12,15 @@ SET holder = @holder,
 WHERE name = 'leader' AND expires_at <= clock_timestamp()
 RETURNING epoch;
 
+-- SucceedLease begins the next term of the same holder, if no other one has begun.
+-- name: SucceedLease :one
+UPDATE leases
+SET epoch = greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
+    acquired_at = clock_timestamp(),
+    expires_at = clock_timestamp() + @ttl::interval
+WHERE name = 'leader' AND epoch = @epoch AND holder = @holder
+RETURNING epoch;
+
 -- RenewLease prolongs the very term, expired or not: if nobody took over, nobody else can have decided anything.
 -- name: RenewLease :execrows
 UPDATE leases SET expires_at = clock_timestamp() + @ttl::interval

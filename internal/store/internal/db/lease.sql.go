@@ -138,3 +138,26 @@ func (q *Queries) RenewLease(ctx context.Context, db DBTX, arg RenewLeaseParams)
 	}
 	return result.RowsAffected(), nil
 }
+
+const succeedLease = `-- name: SucceedLease :one
+UPDATE leases
+SET epoch = greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
+    acquired_at = clock_timestamp(),
+    expires_at = clock_timestamp() + $1::interval
+WHERE name = 'leader' AND epoch = $2 AND holder = $3
+RETURNING epoch
+`
+
+type SucceedLeaseParams struct {
+	Ttl    time.Duration
+	Epoch  int64
+	Holder string
+}
+
+// SucceedLease begins the next term of the same holder, if no other one has begun.
+func (q *Queries) SucceedLease(ctx context.Context, db DBTX, arg SucceedLeaseParams) (int64, error) {
+	row := db.QueryRow(ctx, succeedLease, arg.Ttl, arg.Epoch, arg.Holder)
+	var epoch int64
+	err := row.Scan(&epoch)
+	return epoch, err
+}
