@@ -29,6 +29,7 @@ type cli struct {
 	Serve   serve   `cmd:"" help:"Run the service."`
 	Migrate migrate `cmd:"" help:"Bring the database's schema up to date and exit."`
 	Check   check   `cmd:"" help:"Validate the configuration, reach PostgreSQL and every Region without changing anything, print a table."`
+	Audit   audit   `cmd:"" help:"The audit trail."`
 	Version version `cmd:"" help:"Print the version."`
 }
 
