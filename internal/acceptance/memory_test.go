@@ -135,6 +135,19 @@ func (s *session) ReleaseLease(ctx context.Context, lease store.Lease, holder st
 	return nil
 }
 
+func (s *session) SucceedLease(ctx context.Context, lease store.Lease, holder string, ttl time.Duration) (store.Lease, bool, error) {
+	if err := s.enter(ctx); err != nil {
+		return lease, false, err
+	}
+	defer s.mu.Unlock()
+	if s.holder != holder || s.epoch != lease.Epoch {
+		return lease, false, nil
+	}
+	now := time.Now()
+	s.epoch, s.expires = max(s.epoch+1, now.UnixMilli()), now.Add(ttl)
+	return store.Lease{Epoch: s.epoch, TrustedUntil: now.Add(ttl - ttl/10)}, true, nil
+}
+
 func (s *session) Load(ctx context.Context) (failover.Snapshot, error) {
 	if err := s.enter(ctx); err != nil {
 		return failover.Snapshot{}, err
@@ -318,6 +331,9 @@ func (m *memoryStore) write(e failover.Effects) store.Committed {
 	for id := range rows {
 		f := m.failovers[id]
 		o := m.told[f.AgentID]
+		if f.Status == failover.Completed && f.Evidence == failover.Inferred && f.EvidenceAt.Before(f.DetectedAt) {
+			wrong("failover %s, detected at %s, is completed by a read of %s (R6)", id, f.DetectedAt, f.EvidenceAt)
+		}
 		if o != nil && f.Open() != (o.failover == id) {
 			wrong("failover %s is stored as %s, its agent's log has %q open", id, f.Status, o.failover)
 		}

@@ -17,11 +17,13 @@
 //
 // # Reigns
 //
-// Within a term, one state in memory is a reign: from Load to the first commit that fails. Then everything is thrown away, the state, the
-// readers and all that they have observed, because an observation can claim to be complete ("nobody else has
-// contacts") and rest on a page that went with the lost state. The state is loaded again at once, then with growing pauses of at
-// most 2 s, so that decisions resume within 5 s of PostgreSQL's return. The rules are level-triggered: what was missed is found
-// by the next observation, what was committed without our hearing of it is loaded.
+// The state in memory and the readers of a term are its reign: from Load to the first error of the store. Then everything is thrown away,
+// the state, the readers and all that they have observed, because an observation can claim to be complete ("nobody else has
+// contacts") and rest on a page that went with the lost state. The same holder begins the next term at once, with a new epoch: under the old
+// one, a database that failed over without its last commits would give their numbers to other events, and a desktop's cursor could not
+// tell. The state is loaded again, with growing pauses of at most 2 s between the tries, so that decisions resume within 5 s of
+// PostgreSQL's return. The rules are level-triggered: what was missed is found by the next observation, what was committed
+// without our hearing of it is loaded.
 //
 // # The loop
 //

@@ -219,6 +219,19 @@ func (m *memory) SaveHealth(ctx context.Context, epoch int64, _ []store.RegionHe
 	return nil
 }
 
+func (m *memory) SucceedLease(ctx context.Context, lease store.Lease, holder string, ttl time.Duration) (store.Lease, bool, error) {
+	if err := m.enter(ctx, "succeed"); err != nil {
+		return lease, false, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if lease.Epoch != m.epoch || m.holder != holder {
+		return lease, false, nil
+	}
+	m.epoch, m.expires = max(m.epoch+1, time.Now().UnixMilli()), time.Now().Add(ttl)
+	return store.Lease{Epoch: m.epoch, TrustedUntil: time.Now().Add(ttl - ttl/10)}, true, nil
+}
+
 func (m *memory) MaintainPartitions(ctx context.Context, _ time.Duration) error {
 	return m.enter(ctx, "partitions")
 }

@@ -44,6 +44,7 @@ type Store interface {
 	AcquireLease(ctx context.Context, holder string, ttl time.Duration) (store.Lease, bool, error)
 	RenewLease(ctx context.Context, lease store.Lease, holder string, ttl time.Duration) (store.Lease, bool, error)
 	ReleaseLease(ctx context.Context, lease store.Lease, holder string) error
+	SucceedLease(ctx context.Context, lease store.Lease, holder string, ttl time.Duration) (store.Lease, bool, error)
 	Load(ctx context.Context) (failover.Snapshot, error)
 	Commit(ctx context.Context, epoch int64, e failover.Effects) (store.Committed, error)
 	PendingCommands(ctx context.Context, afterID int64, limit int) ([]store.Command, error)
@@ -154,7 +155,7 @@ func (o *Orchestrator) Run(ctx context.Context) {
 			wait = retryIn(failures)
 		case ok:
 			failures = 0
-			o.term(ctx, lease)
+			o.lead(ctx, lease)
 			wait = acquireEvery / 2 // another replica may be healthier
 		default:
 			failures = 0
@@ -163,8 +164,38 @@ func (o *Orchestrator) Run(ctx context.Context) {
 	}
 }
 
-// term leads until the lease is lost or ctx ends.
-func (o *Orchestrator) term(ctx context.Context, lease store.Lease) {
+// lead leads, term after term, until the lease is lost or ctx ends. An error of the store ends a term: everything is forgotten, and
+// what is loaded again is decided on in a new one. Under the same epoch, a database that failed over without its last commits
+// would get other events with the numbers of those that it lost, and no reader could tell them apart.
+func (o *Orchestrator) lead(ctx context.Context, lease store.Lease) {
+	for failures := 0; ; {
+		began := time.Now()
+		err := o.term(ctx, lease)
+		if time.Since(began) > time.Minute {
+			failures = 0
+		}
+		for ok := false; !ok; {
+			if err == nil {
+				return
+			}
+			if failures++; failures == 1 || failures%logEvery == 0 {
+				o.o.Log.Error("nothing is decided until the state has been loaded again", "epoch", lease.Epoch, "failures", failures, "error", err)
+			}
+			o.failed(err)
+			if failures > 1 && !sleep(ctx, retryIn(failures-1)) {
+				o.release(ctx, lease)
+				return
+			}
+			var next store.Lease
+			if next, ok, err = o.o.Store.SucceedLease(ctx, lease, o.o.Holder, ttl); ok {
+				lease = next
+			}
+		}
+	}
+}
+
+// term leads for one term. It returns the error of the store that ended it; nil: the lease is lost, or ctx has ended.
+func (o *Orchestrator) term(ctx context.Context, lease store.Lease) error {
 	o.o.Log.Info("leading", "epoch", lease.Epoch, "holder", o.o.Holder)
 	o.o.Metrics.leader.Set(1)
 	o.setStatus(func(s *Status) { s.Leading, s.Epoch, s.Since = true, lease.Epoch, time.Now() })
@@ -173,17 +204,29 @@ func (o *Orchestrator) term(ctx context.Context, lease store.Lease) {
 
 	var keeper sync.WaitGroup
 	keeper.Go(func() { o.keep(term, lease, end) })
-	o.decideAgain(term, lease.Epoch, end)
-	why := context.Cause(term)
-	o.o.Metrics.leader.Set(0)
-	o.setStatus(func(s *Status) { s.Leading, s.Since = false, time.Now() })
-	keeper.Wait()
-	if ctx.Err() == nil {
-		o.o.Log.Warn("leading no more", "epoch", lease.Epoch, "error", why)
-		o.failed(why)
-		return
+	err := newReign(o, lease.Epoch).run(term)
+	lost := context.Cause(term) // before anything here ends the term
+	if lost == nil && errors.Is(err, store.ErrFenced) {
+		lost = err
 	}
-	// The lease was not lost, so another replica need not wait until it expires.
+	end(nil)
+	o.o.Metrics.leader.Set(0)
+	o.setStatus(func(s *Status) { s.Leading, s.Deciding, s.Since = false, false, time.Now() })
+	keeper.Wait()
+	switch {
+	case ctx.Err() != nil:
+		o.release(ctx, lease)
+		return nil
+	case lost != nil:
+		o.o.Log.Warn("leading no more", "epoch", lease.Epoch, "error", lost)
+		o.failed(lost)
+		return nil
+	}
+	return err
+}
+
+// release gives back a lease that was not lost, so that another replica need not wait until it expires.
+func (o *Orchestrator) release(ctx context.Context, lease store.Lease) {
 	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWait)
 	defer cancel()
 	if err := o.o.Store.ReleaseLease(release, lease, o.o.Holder); err != nil {
@@ -212,33 +255,6 @@ func (o *Orchestrator) keep(term context.Context, lease store.Lease, end context
 		default:
 			lease, wait = next, renewEvery
 			expiry.Reset(time.Until(lease.TrustedUntil))
-		}
-	}
-}
-
-// decideAgain decides, and after an error of the store forgets everything and begins again, until the term ends.
-func (o *Orchestrator) decideAgain(term context.Context, epoch int64, end context.CancelCauseFunc) {
-	for failures := 0; ; {
-		began := time.Now()
-		err := newReign(o, epoch).run(term)
-		o.setStatus(func(s *Status) { s.Deciding = false })
-		switch {
-		case term.Err() != nil:
-			return
-		case errors.Is(err, store.ErrFenced):
-			end(err)
-			return
-		}
-		if time.Since(began) > time.Minute {
-			failures = 0
-		}
-		failures++
-		if failures == 1 || failures%logEvery == 0 {
-			o.o.Log.Error("nothing is decided until the state has been loaded again", "epoch", epoch, "failures", failures, "error", err)
-		}
-		o.failed(err)
-		if failures > 1 && !sleep(term, retryIn(failures-1)) {
-			return
 		}
 	}
 }

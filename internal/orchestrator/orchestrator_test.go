@@ -275,7 +275,7 @@ func TestFailedCommitDiscardsMemoryAndObservations(t *testing.T) {
 				defer a.stop()
 				synctest.Wait()
 				a.floor("one", "two")
-				loads, runs := m.loads, a.people.runs.Load()
+				loads, runs, epoch := m.loads, a.people.runs.Load(), a.Status().Epoch
 				once := func() func(int, failover.Effects) error {
 					failed := false
 					return func(int, failover.Effects) error {
@@ -299,6 +299,7 @@ func TestFailedCommitDiscardsMemoryAndObservations(t *testing.T) {
 				require.Equal(t, runs+1, a.people.runs.Load(), "the readers begin anew")
 				require.True(t, a.Status().Leading && a.Status().Deciding)
 				require.Contains(t, a.Status().LastError, "connection reset")
+				require.Greater(t, a.Status().Epoch, epoch, "what the database kept is not known: its numbers count in a new epoch")
 				a.distribute(west)
 				synctest.Wait()
 				for _, id := range []string{"one", "two"} {
