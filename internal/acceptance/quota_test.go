@@ -66,7 +66,7 @@ func shiftAtDefaultQuotas(t *testing.T, c quotaCase) time.Duration {
 		}
 	}
 	f.start()
-	f.pass(2*time.Minute + 3700*time.Millisecond) // the first sweep is over, the second under way
+	f.pass(103700 * time.Millisecond) // the first sweep is over, the second under way
 	require.Len(t, f.where()[east], c.agents, "the floor is known")
 
 	since, shifted := f.mark(), time.Now()
@@ -112,7 +112,7 @@ func shiftAtDefaultQuotas(t *testing.T, c quotaCase) time.Duration {
 			require.NoError(t, f.ClearContact(p.Contacts[0].ID))
 		}
 	}
-	f.pass(45 * time.Second)
+	f.pass(35 * time.Second)
 	var after []time.Duration
 	for _, e := range f.store.events(since) {
 		require.Equal(t, failover.EventFailoverCompleted, e.Type)
