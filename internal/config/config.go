@@ -59,7 +59,7 @@ type HTTP struct {
 	MaxConnectionsPerAddress int `yaml:"maxConnectionsPerAddress"`
 	// Requests per second with one token, with a burst of ten seconds' worth; beyond that 429 with `Retry-After`, or for a stream 200 with a long `retry:`. Probes do not count. 0: no limit.
 	RequestsPerSecondPerToken float64 `yaml:"requestsPerSecondPerToken"`
-	// The same for one address (IPv6: one /64 network), whatever the token.
+	// The same for one address (IPv6: one /64 network), whatever the token. The default is for a whole floor that comes back at once through one NAT.
 	RequestsPerSecondPerAddress float64 `yaml:"requestsPerSecondPerAddress"`
 }
 
@@ -194,7 +194,7 @@ func Default() *Config {
 		HTTP: HTTP{
 			Listen:         "127.0.0.1:8080",
 			MaxConnections: 110_000, MaxConnectionsPerAddress: 50_000,
-			RequestsPerSecondPerToken: 500, RequestsPerSecondPerAddress: 5_000,
+			RequestsPerSecondPerToken: 500, RequestsPerSecondPerAddress: 10_000,
 		},
 		Database: Database{Migrate: true},
 		Auth:     Auth{Mode: AuthJWT, Audience: "changeover", AgentClaim: "connect_user_id", RolesClaim: "roles"},
