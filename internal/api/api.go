@@ -34,14 +34,20 @@ type Group struct {
 	Instances []Instance // the first is the source
 }
 
-// Options of a Server; all are required but Metrics.
+// Options of a Server; all are required but those of which it is said otherwise.
 type Options struct {
-	Store   Store
-	Hub     Hub
-	Auth    auth.Authenticator
-	Groups  []Group
-	Metrics http.Handler // of /metrics; nil: it is 404, because metrics have a port of their own
-	Log     *slog.Logger
+	Store Store
+	Hub   Hub
+	Auth  auth.Authenticator
+	// Sessions makes sessions and lets stream tickets be issued; nil: there are no tokens (auth.mode none).
+	Sessions Sessions
+	// Limiter refuses who asks too often; nil: nobody does.
+	Limiter Limiter
+	// Identified hears of each request whose caller has proved who they are; it may be nil.
+	Identified func(context.Context)
+	Groups     []Group
+	Metrics    http.Handler // of /metrics; nil: it is 404, because metrics have a port of their own
+	Log        *slog.Logger
 }
 
 // Server answers everything of api/openapi.yaml. It is an http.Handler.
@@ -49,6 +55,9 @@ type Server struct {
 	store      Store
 	hub        Hub
 	auth       auth.Authenticator
+	sessions   Sessions
+	limiter    Limiter
+	identified func(context.Context)
 	groups     map[string]*Group
 	names      []string // of the groups, sorted
 	metrics    http.Handler
@@ -69,7 +78,7 @@ const (
 // New makes a Server. An error means that the embedded document and the code do not fit together.
 func New(o Options) (*Server, error) {
 	s := &Server{
-		store: o.Store, hub: o.Hub, auth: o.Auth, metrics: o.Metrics, log: o.Log,
+		store: o.Store, hub: o.Hub, auth: o.Auth, sessions: o.Sessions, limiter: o.Limiter, identified: o.Identified, metrics: o.Metrics, log: o.Log,
 		groups: make(map[string]*Group, len(o.Groups)), mux: chi.NewRouter(),
 	}
 	for i := range o.Groups {
@@ -135,10 +144,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.op = op
+	if s.limiter != nil {
+		if wait := s.limiter.Wait(r); wait > 0 {
+			s.later(answer, r, &problem{kind: kindTooMany, detail: "There are too many requests with this token or from this address.", after: wait})
+			return
+		}
+	}
 	if !op.public {
 		if c.identity, err = s.auth.Authenticate(r); err != nil {
-			s.fail(answer, r, &problem{kind: kindUnauthenticated, detail: "Send a valid token.", cause: err})
+			s.later(answer, r, unauthenticated(err))
 			return
+		}
+		if s.identified != nil {
+			s.identified(r.Context())
 		}
 		if refused := op.authorise(c.identity, params); refused != nil {
 			s.refuseEarly(answer, r, refused)
@@ -155,11 +173,21 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c.body = body
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	if key := r.Header.Get(headerIdempotencyKey); op.idempotent && key != "" {
+	if key := r.Header.Get(headerIdempotencyKey); op.remembered() && key != "" {
 		s.once(answer, r, key, body)
 		return
 	}
 	s.mux.ServeHTTP(answer, r)
+}
+
+// later fails a request for a reason that may pass. A stream is then answered so that the client comes back by itself.
+func (s *Server) later(w http.ResponseWriter, r *http.Request, p *problem) {
+	passes := p.kind == kindTooMany || p.kind == kindUnavailable
+	if passes && callOf(r.Context()).op.streams && acceptsStream(r.Header.Values("Accept")) {
+		s.hub.Refuse(w, r)
+		return
+	}
+	s.fail(w, r, p)
 }
 
 // recover turns a panic into a 500, if nothing was sent yet, and a log entry.

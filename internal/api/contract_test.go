@@ -94,7 +94,8 @@ func TestEveryOperation(t *testing.T) {
 	}
 }
 
-// Every mutation takes an Idempotency-Key, and refuses one that was used for something else.
+// Every mutation takes an Idempotency-Key, and refuses one that was used for something else. What answers with a credential
+// takes the header and keeps nothing: no proof of identity may be stored.
 func TestEveryMutationTakesAKey(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -102,6 +103,11 @@ func TestEveryMutationTakesAKey(t *testing.T) {
 	require.NoError(t, err)
 	for _, d := range operations(t, "none") {
 		require.Equal(t, d.method != http.MethodGet, d.mutates(), d.id)
+		switch d.id {
+		case "createSession", "deleteSession", "createStreamTicket":
+			require.Equal(t, http.StatusNotImplemented, d.request(s, "Idempotency-Key", "taken").status, d.id)
+			continue
+		}
 		if d.mutates() {
 			p := read[contract.Problem](t, d.request(s, "Idempotency-Key", "taken"), http.StatusUnprocessableEntity)
 			require.Equal(t, "urn:changeover:problem:idempotency-key-reused", p.Type, d.id)

@@ -37,7 +37,7 @@ func (s *Server) GetAgentEvents(ctx context.Context, r contract.GetAgentEventsRe
 		if err := c.onlyStreams(); err != nil {
 			return nil, err
 		}
-		return served(func(w http.ResponseWriter) { s.hub.ServeAgent(w, c.request, r.AgentID) }), nil
+		return served(func(w http.ResponseWriter) { s.hub.ServeAgent(w, c.request, r.AgentID, c.rights()...) }), nil
 	}
 	q, err := c.historyQuery(r.AgentID, p.After, p.Type, p.Wait, p.Limit)
 	if err != nil {
@@ -62,7 +62,7 @@ func (s *Server) GetEvents(ctx context.Context, r contract.GetEventsRequestObjec
 		if err := c.onlyStreams(); err != nil {
 			return nil, err
 		}
-		return served(func(w http.ResponseWriter) { s.hub.ServeAll(w, c.request) }), nil
+		return served(func(w http.ResponseWriter) { s.hub.ServeAll(w, c.request, c.rights()...) }), nil
 	}
 	q, err := c.historyQuery("", p.After, p.Type, p.Wait, p.Limit)
 	if err != nil {
@@ -71,6 +71,14 @@ func (s *Server) GetEvents(ctx context.Context, r contract.GetEventsRequestObjec
 	q.All = true
 	list, err := s.history(ctx, q)
 	return contract.GetEvents200JSONResponse(list), err
+}
+
+// rights end the stream no later than the caller's proof does.
+func (c *call) rights() []stream.ServeOption {
+	if c.identity.Expires.IsZero() {
+		return nil
+	}
+	return []stream.ServeOption{stream.Until(c.identity.Expires)}
 }
 
 func (s *Server) history(ctx context.Context, q stream.HistoryQuery) (contract.EventList, error) {

@@ -27,6 +27,7 @@ type operation struct {
 	query      map[string]*openapi3.Parameter
 	body       *openapi3.Schema // nil: it takes none
 	idempotent bool             // it takes an Idempotency-Key, and so it is a mutation
+	streams    bool             // it can answer with an event stream
 }
 
 // loadOperations reads the embedded document: operations by method and pattern.
@@ -63,6 +64,9 @@ func loadOperations() (map[string]*operation, error) {
 				case p.In == openapi3.ParameterInHeader && p.Name == headerIdempotencyKey:
 					op.idempotent = true
 				}
+			}
+			if ok := o.Responses.Status(http.StatusOK); ok != nil {
+				op.streams = ok.Value.Content.Get(mediaStream) != nil && ok.Value.Content[mediaStream] != nil
 			}
 			if o.RequestBody != nil {
 				op.body = o.RequestBody.Value.Content.Get(mediaJSON).Schema.Value

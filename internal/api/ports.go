@@ -2,8 +2,10 @@ package api
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"net/http"
+	"time"
 
 	"changeover/internal/failover"
 	"changeover/internal/store"
@@ -38,6 +40,9 @@ type Store interface {
 	AppendAudit(ctx context.Context, e store.AuditEntry) error
 	Audit(ctx context.Context, p store.Page) ([]store.AuditEntry, string, error)
 
+	// IssueTicket keeps the hash of a stream ticket and returns until when it is good.
+	IssueTicket(ctx context.Context, hash [sha256.Size]byte, t store.Ticket) (time.Time, error)
+
 	BeginIdempotent(ctx context.Context, scope, key string, bodyHash []byte) (*store.Answer, error)
 	FinishIdempotent(ctx context.Context, scope, key string, a store.Answer) error
 	ReleaseIdempotent(ctx context.Context, scope, key string) error
@@ -56,8 +61,16 @@ type Hub interface {
 	// ServeAgent and ServeAll answer with an event stream; w and r belong to them.
 	ServeAgent(w http.ResponseWriter, r *http.Request, agentID string, options ...stream.ServeOption)
 	ServeAll(w http.ResponseWriter, r *http.Request, options ...stream.ServeOption)
+	// Refuse answers a request for a stream that cannot be served now, so that the client comes back later.
+	Refuse(w http.ResponseWriter, r *http.Request)
 	// History reads events as JSON.
 	History(ctx context.Context, q stream.HistoryQuery) (items []stream.Item, next string, err error)
+}
+
+// Limiter says whether a caller asks too often; *edge.Limiter is one.
+type Limiter interface {
+	// Wait counts a request and returns how long its sender has to wait before it would be let through; 0: it is.
+	Wait(r *http.Request) time.Duration
 }
 
 var (

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"changeover/internal/api/contract"
 )
@@ -33,6 +34,7 @@ var (
 	kindMediaType       = problemKind{"unsupported-media-type", http.StatusUnsupportedMediaType, "Unsupported media type"}
 	kindRefused         = problemKind{"rule-refused", http.StatusUnprocessableEntity, "Refused by a rule"}
 	kindKeyReused       = problemKind{"idempotency-key-reused", http.StatusUnprocessableEntity, "Idempotency-Key reused"}
+	kindTooMany         = problemKind{"too-many-requests", http.StatusTooManyRequests, "Too many requests"}
 	kindInternal        = problemKind{"internal", http.StatusInternalServerError, "Internal error"}
 	kindNotImplemented  = problemKind{"not-implemented", http.StatusNotImplemented, "Not implemented"}
 	kindUnavailable     = problemKind{"unavailable", http.StatusServiceUnavailable, "Temporarily unavailable"}
@@ -43,7 +45,8 @@ type problem struct {
 	kind   problemKind
 	detail string
 	fields []contract.FieldError
-	allow  string // 405: the methods that the path has
+	allow  string        // 405: the methods that the path has
+	after  time.Duration // 429: when to come again
 	cause  error
 }
 
@@ -122,6 +125,8 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	switch p.kind {
 	case kindUnauthenticated:
 		h.Set("WWW-Authenticate", `Bearer realm="changeover"`)
+	case kindTooMany:
+		h.Set("Retry-After", strconv.Itoa(int(p.after/time.Second)+1))
 	case kindUnavailable, kindInProgress:
 		h.Set("Retry-After", strconv.Itoa(retryAfterSeconds))
 	case kindMethod:

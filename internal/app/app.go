@@ -66,6 +66,8 @@ type App struct {
 	store        *store.Store
 	hub          *stream.Hub
 	api          *api.Server
+	verifier     *auth.Verifier // nil: auth.mode none
+	login        *auth.Login    // nil: nobody signs in with a browser
 	orchestrator *orchestrator.Orchestrator
 	inbox        chan struct{} // rings when the inbox may have grown
 	metrics      http.Handler
@@ -120,7 +122,10 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *App, err error) {
 		Metrics: orchestrator.NewMetrics(registry), Log: a.log,
 	})
 	apiOptions := api.Options{
-		Store: a.store, Hub: a.hub, Auth: auth.None{}, Groups: apiGroups(c.FailoverGroups), Log: a.log,
+		Store: a.store, Hub: a.hub, Groups: apiGroups(c.FailoverGroups), Log: a.log,
+	}
+	if err = a.authenticate(ctx, &apiOptions); err != nil {
+		return nil, err
 	}
 	if c.HTTP.MetricsListen == "" {
 		apiOptions.Metrics = a.metrics
@@ -205,7 +210,10 @@ func (a *App) Start(ctx context.Context) error {
 		a.orchestrator.Run(ctx)
 		return nil
 	})
-	a.serve("HTTP", a.listener, a.api)
+	if a.verifier != nil {
+		a.life.goFunc("keys of tokens", partTimeout, a.verifier.Run)
+	}
+	a.serve("HTTP", a.listener, a.handler())
 	if a.metricsListener != nil {
 		mux := http.NewServeMux()
 		mux.Handle("GET /metrics", a.metrics)

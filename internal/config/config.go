@@ -79,13 +79,13 @@ type Database struct {
 
 // Auth says who may call.
 type Auth struct {
-	// `jwt`: callers bring a token (not available in this version yet). `none`: every caller is admin; refused unless `http.listen` is a loopback address.
+	// `jwt`: callers bring a token. `none`: every caller is admin; refused unless `http.listen` is a loopback address.
 	Mode string `yaml:"mode"`
-	// The OpenID Connect issuer, for discovery; or else `auth.jwksUrl` or `auth.jwksFile`.
+	// The OpenID Connect issuer: what a token's `iss` has to be, and where the keys are found by discovery. May be empty with `auth.jwksUrl` or `auth.jwksFile`; then the keys alone say whose tokens are good.
 	Issuer string `yaml:"issuer"`
-	// Where the issuer's keys are.
+	// Where the issuer's keys are, instead of discovery.
 	JWKSURL string `yaml:"jwksUrl"`
-	// A file with the issuer's keys, for closed networks.
+	// A file with the issuer's keys, for closed networks; read again when it changes.
 	JWKSFile string `yaml:"jwksFile"`
 	// What a token's `aud` has to contain.
 	Audience string `yaml:"audience"`
@@ -93,6 +93,20 @@ type Auth struct {
 	AgentClaim string `yaml:"agentClaim"`
 	// The claim that holds the roles: `agent`, `viewer`, `operator`, `admin`.
 	RolesClaim string `yaml:"rolesClaim"`
+	// SameSite of the session cookie: `strict`, `lax`, or `none` for desktops that are pages of another site.
+	SameSite string `yaml:"sameSite"`
+	// Signing in to the console with a browser.
+	Login Login `yaml:"login"`
+}
+
+// Login says how people sign in with their browser. It is off while the client id is empty.
+type Login struct {
+	// How the identity provider knows this service. Empty: nobody signs in here.
+	ClientID string `yaml:"clientId"`
+	// The client's secret; empty for a public client. PKCE is used with both.
+	ClientSecret Secret `yaml:"clientSecret"`
+	// The address of the callback as browsers see it and as the identity provider has it registered: `https://changeover.example.com/console/auth/callback`.
+	RedirectURL string `yaml:"redirectUrl"`
 }
 
 // CORS says which web pages may call from a browser.
@@ -187,8 +201,8 @@ type Instance struct {
 	RoleARN string `yaml:"roleArn"`
 }
 
-// Default returns the configuration of an empty file. It is not valid: a database, the failover groups and, until tokens
-// are there, auth.mode have to be said.
+// Default returns the configuration of an empty file. It is not valid: a database, the failover groups and the issuer of
+// tokens have to be said.
 func Default() *Config {
 	return &Config{
 		HTTP: HTTP{
@@ -197,7 +211,7 @@ func Default() *Config {
 			RequestsPerSecondPerToken: 500, RequestsPerSecondPerAddress: 10_000,
 		},
 		Database: Database{Migrate: true},
-		Auth:     Auth{Mode: AuthJWT, Audience: "changeover", AgentClaim: "connect_user_id", RolesClaim: "roles"},
+		Auth:     Auth{Mode: AuthJWT, Audience: "changeover", AgentClaim: "connect_user_id", RolesClaim: "roles", SameSite: "strict"},
 		Connect:  Connect{RequestsPerSecond: 1.2, Burst: 4, RequestTimeout: 4 * time.Second},
 		Poll: Poll{
 			DistributionInterval: 10 * time.Second,

@@ -212,3 +212,16 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{
+		"discovery": `auth: {issuer: "https://idp.example/", login: {clientId: console, clientSecret: s, redirectUrl: "https://changeover.example/console/auth/callback"}}`,
+		"keys":      `auth: {jwksUrl: "https://idp.example/keys"}`,
+		"file":      `auth: {jwksFile: /etc/changeover/keys.json, sameSite: none}`,
+	} {
+		c, err := parse("changeover.yaml", complete(text+"\n"), nil)
+		require.NoError(t, err, name)
+		require.Equal(t, AuthJWT, c.Auth.Mode, name)
+	}
+}

@@ -103,7 +103,12 @@ func (l *loader) http(h HTTP) {
 func (l *loader) auth(c *Config) {
 	switch c.Auth.Mode {
 	case AuthJWT:
-		l.fault("auth.mode", "jwt is not available in this version yet; set none, and keep http.listen on a loopback address")
+		if c.Auth.Issuer == "" && c.Auth.JWKSURL == "" && c.Auth.JWKSFile == "" {
+			l.fault("auth.issuer", "is required with auth.mode jwt, unless auth.jwksUrl or auth.jwksFile says where the keys are")
+		}
+		if c.Auth.JWKSURL != "" && c.Auth.JWKSFile != "" {
+			l.fault("auth.jwksFile", "is set beside auth.jwksUrl; the keys can be in one place only")
+		}
 	case AuthNone:
 		if host, _, err := net.SplitHostPort(c.HTTP.Listen); err == nil && !loopback(host) {
 			l.fault("auth.mode", "none makes every caller admin and is refused while http.listen (%s) is not a loopback address such as 127.0.0.1:8080", c.HTTP.Listen)
@@ -120,6 +125,18 @@ func (l *loader) auth(c *Config) {
 	l.notEmpty("auth.audience", c.Auth.Audience)
 	l.notEmpty("auth.agentClaim", c.Auth.AgentClaim)
 	l.notEmpty("auth.rolesClaim", c.Auth.RolesClaim)
+	switch c.Auth.SameSite {
+	case "strict", "lax", "none":
+	default:
+		l.fault("auth.sameSite", "%q is not strict, lax or none", c.Auth.SameSite)
+	}
+	if c.Auth.Login.ClientID == "" {
+		return
+	}
+	if c.Auth.Mode != AuthJWT || c.Auth.Issuer == "" {
+		l.fault("auth.login.clientId", "takes auth.mode jwt and auth.issuer, where people are sent to sign in")
+	}
+	l.webURL("auth.login.redirectUrl", c.Auth.Login.RedirectURL)
 }
 
 // loopback says whether only this machine reaches an address of that host. A name other than localhost may resolve

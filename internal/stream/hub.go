@@ -192,10 +192,7 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request, agentID string, opti
 	for _, set := range options {
 		set(&o)
 	}
-	header := w.Header()
-	header.Set("Content-Type", "text/event-stream")
-	header.Set("Cache-Control", "no-cache, no-transform")
-	header.Set("X-Accel-Buffering", "no")
+	setHeaders(w.Header())
 
 	last := lastEventID(r)
 	c, refusal := h.admit(agentID, last, r.RemoteAddr)
@@ -225,6 +222,20 @@ func lastEventID(r *http.Request) string {
 		return id
 	}
 	return r.URL.Query().Get("lastEventId")
+}
+
+// setHeaders sets what every stream's response has.
+func setHeaders(header http.Header) {
+	header.Set("Content-Type", "text/event-stream")
+	header.Set("Cache-Control", "no-cache, no-transform")
+	header.Set("X-Accel-Buffering", "no")
+}
+
+// Refuse answers a request for a stream that cannot be served now, for a reason that the hub does not know of: as overload
+// does, because a browser's EventSource gives up for ever on any status but 200.
+func (h *Hub) Refuse(w http.ResponseWriter, r *http.Request) {
+	setHeaders(w.Header())
+	h.refuse(w, r, refusedFront)
 }
 
 // retryFrame is the first frame of every response.

@@ -17,6 +17,7 @@ const (
 	refusedLimit   = "overload"       // maxConnections; never opened
 	refusedAgent   = "agent_limit"    // maxConnectionsPerAgent; never opened
 	refusedDrain   = "refused_draining"
+	refusedFront   = "refused_front" // asked too often, or its proof cannot be checked now; never opened
 )
 
 // Metrics of the streams; see docs/metrics.md.
