@@ -45,7 +45,31 @@ func TestRotation(t *testing.T) {
 		_, err = v.Verify(ctx, sign("rsa1", good()))
 		require.NoError(t, err)
 		require.Equal(t, 2, i.fetched())
+		time.Sleep(time.Hour)
+		require.InDelta(t, 2+int(time.Hour/urlPeriod), i.fetched(), 2, "and they are read again by and by")
 	})
+}
+
+// Memory exhaustion by good tokens: the cache forgets what was used long ago, and gives the same answers.
+func TestCacheIsBounded(t *testing.T) {
+	t.Parallel()
+	v := newIssuer("ed").verifier(t)
+	v.cache = newCache(10)
+	tokens := make([]string, 50)
+	for n := range tokens {
+		tokens[n] = sign("ed", good(map[string]any{"sub": fmt.Sprint("s", n)}))
+	}
+	for range 2 {
+		for n, token := range tokens {
+			for range 2 {
+				id, err := v.Verify(t.Context(), token)
+				require.NoError(t, err)
+				require.Equal(t, fmt.Sprint("s", n), id.Subject)
+			}
+			require.LessOrEqual(t, len(v.cache.young), 10)
+			require.LessOrEqual(t, len(v.cache.old), 10)
+		}
+	}
 }
 
 // A key that the issuer withdraws (it was stolen) ends the tokens that it signed, those remembered as good too, within minutes.

@@ -95,6 +95,7 @@ func TestSources(t *testing.T) {
 		"another cookie":                       {request("GET", stream, "Cookie", "changeover="+agent+"; Host-changeover="+agent+"; __host-changeover="+agent), "", ""},
 		"a ticket and a half":                  {request("GET", stream+ticket()+"&ticket=x"), "", ""},
 		"a ticket for a mutation":              {request("POST", "/v1/agents/"+jane+"/reports"+ticket()), "", ""},
+		"a ticket for a mutation, same path":   {request("POST", stream+ticket()), "", ""},
 		"a ticket for something else to read":  {request("GET", "/v1/agents/"+jane+"/contacts"+ticket()), "", ""},
 		"an unknown ticket":                    {request("GET", stream+"?ticket="+strings.Repeat("A", 43)), "", ""},
 	} {
@@ -185,7 +186,7 @@ func TestTokenInURL(t *testing.T) {
 		"/v1/events?access_token=" + token, "/v1/events?token=" + token, "/v1/events?ticket=" + token, "/v1/events?id_token=x", "/v1/events?Access_Token=x", "/v1/events?jwt=",
 		"/v1/events?after=" + token, "/v1/events?after=" + expired, "/v1/events?x=1&y=Bearer%20" + token, "/v1/events?" + token, "/v1/events?" + token + "=1",
 		"/v1/agents/" + token + "/events", "/v1/events?after=" + strings.ReplaceAll(token, ".", "%2E"), "/v1/events?after=" + strings.ReplaceAll(token, "e", "%65"),
-		"/v1/events?ticket=" + token[:strings.LastIndexByte(token, '.')+1],
+		"/v1/events?%zz=" + token, "/v1/events?x;y=" + token, "/v1/events?ticket=" + token[:strings.LastIndexByte(token, '.')+1],
 	} {
 		for _, r := range []*http.Request{request("GET", path), request("GET", path, "Authorization", "Bearer "+token), request("GET", path, "Cookie", CookieName+"="+token)} {
 			_, err := tokens.Authenticate(r)
@@ -233,7 +234,9 @@ func TestForeignOrigin(t *testing.T) {
 		"an allowed host, another port":         {"POST", []string{"Origin", desktop + ":8443"}, false},
 		"an allowed host, without TLS":          {"POST", []string{"Origin", "http://desktop.example.com"}, false},
 		"two origins":                           {"POST", []string{"Origin", "https://evil.example", "Origin", host}, false},
+		"two origins, ours first":               {"POST", []string{"Origin", host, "Origin", "https://evil.example"}, false},
 		"two sites":                             {"POST", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Site", "same-origin"}, false},
+		"two sites, ours first":                 {"POST", []string{"Sec-Fetch-Site", "same-origin", "Sec-Fetch-Site", "cross-site"}, false},
 		"a referrer does not count":             {"POST", []string{"Referer", host + "/console/"}, false},
 
 		"reading, our own page":   {"GET", []string{"Sec-Fetch-Site", "same-origin"}, true},
