@@ -86,8 +86,8 @@ func withCORS(origins []string, next http.Handler) http.Handler {
 	}
 	return cors.New(cors.Options{
 		// Exactly: the library by itself ignores case, and looks at the first of several Origin headers.
-		AllowOriginRequestFunc: func(r *http.Request, origin string) bool {
-			return len(r.Header["Origin"]) == 1 && slices.Contains(origins, origin)
+		AllowOriginVaryRequestFunc: func(r *http.Request, origin string) (allowed bool, vary []string) {
+			return len(r.Header["Origin"]) == 1 && slices.Contains(origins, origin), nil
 		},
 		AllowCredentials: true,
 		AllowedMethods:   []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete},
