@@ -52,7 +52,9 @@ func verifyAudit(ctx context.Context, url string, anchors []store.AuditHead, log
 	if report.Bad == 0 {
 		t.row("chain", "every entry follows from the one before it", nil)
 		t.row("anchors", plural(len(anchors), "anchor")+" found in it", nil)
-		t.row("head", report.Head.String(), nil) // of a chain with faults nobody should make an anchor
+	}
+	if report.Bad == 0 && report.Head.ID > 0 { // of a chain with faults nobody should make an anchor
+		t.row("head", report.Head.String(), nil)
 	}
 	if err := t.w.Flush(); err != nil {
 		return fmt.Errorf("print the table: %w", err)
