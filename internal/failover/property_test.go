@@ -165,7 +165,7 @@ func TestFailedReadsChangeNothing(t *testing.T) {
 		}
 		for _, a := range s.state.agents {
 			if a.Failover != nil {
-				s.step(Force{FailoverID: a.Failover.ID})
+				s.step(Force{FailoverID: a.Failover.ID, By: "olga"})
 			}
 		}
 		s.now = s.now.Add(2 * time.Minute)

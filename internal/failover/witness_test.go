@@ -295,6 +295,7 @@ func (w *witness) after(o Observation, eff *Effects) {
 	w.checkShape(eff)
 	for i := range eff.Events {
 		w.checkEvent(o, &eff.Events[i])
+		w.checkRecord(&eff.Events[i], eff.Failovers)
 	}
 	for _, id := range eff.RemovedAgents {
 		if a := w.agents[id]; a != nil && a.open != nil {
@@ -432,6 +433,33 @@ func (w *witness) checkEvent(o Observation, e *Event) {
 	}
 	if !slices.IsSorted(e.ContactIDs) || len(slices.Compact(slices.Clone(e.ContactIDs))) != len(e.ContactIDs) {
 		w.fail("%s with %v", e.Type, e.ContactIDs)
+	}
+}
+
+// checkRecord: the record of a failover tells what its event tells.
+func (w *witness) checkRecord(e *Event, failovers []*Failover) {
+	w.t.Helper()
+	i := slices.IndexFunc(failovers, func(f *Failover) bool { return f.ID == e.FailoverID })
+	if i < 0 {
+		return // no event of a failover, or checkShape has told
+	}
+	f := failovers[i]
+	ok := true
+	switch e.Type {
+	case EventFailoverDetected:
+		ok = f.DetectedAt.Equal(w.now) && f.To == e.NextRegion && f.AgentID == e.AgentID && f.Cause != ""
+	case EventFailoverPending:
+		ok = f.PendingAt.Equal(w.now) && slices.Equal(f.InitialContactIDs, e.ContactIDs)
+	case EventFailoverCompleted:
+		ok = f.Status == Completed && f.CompletedAt.Equal(w.now) && f.CancelledAt.IsZero() && f.Evidence == e.Evidence && f.Forced == e.Forced &&
+			(f.ForcedBy != "") == f.Forced && f.ForceAt.IsZero()
+	case EventFailoverCancelled:
+		ok = f.Status == Cancelled && f.CancelledAt.Equal(w.now) && f.CompletedAt.IsZero() && f.Evidence == "" && !f.Forced && f.ForcedBy == "" && f.ForceAt.IsZero()
+	case EventFailoverStalled:
+		ok = f.Status == Completed && f.StalledAt.Equal(w.now) && f.SignedIn
+	}
+	if !ok {
+		w.fail("%s of %+v", e.Type, *f)
 	}
 }
 
