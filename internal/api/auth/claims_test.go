@@ -2,6 +2,7 @@ package auth
 
 import (
 	"encoding/json"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -198,14 +199,17 @@ func TestClaimPaths(t *testing.T) {
 // What is wrong with a good token's claims is in the log once, and without the claim's value.
 func TestNotes(t *testing.T) {
 	t.Parallel()
-	v := newIssuer("rsa1").verifier(t, func(o *VerifierOptions) { o.AgentClaim, o.RolesClaim = "noted_agent", "noted_roles" })
+	var log syncBuffer
+	v := newIssuer("rsa1").verifier(t, func(o *VerifierOptions) {
+		o.AgentClaim, o.RolesClaim, o.Log = "noted_agent", "noted_roles", slog.New(slog.NewJSONHandler(&log, nil))
+	})
 	for range 3 {
 		id, err := v.Verify(t.Context(), sign("rsa1", good(map[string]any{"noted_agent": "value-nobody-sees@acme.example", "noted_roles": 7})))
 		require.NoError(t, err)
 		require.Empty(t, id.Roles)
 	}
 	notes := 0
-	for line := range strings.Lines(logged.String()) {
+	for line := range strings.Lines(log.String()) {
 		var entry struct{ Msg, Claim string }
 		require.NoError(t, json.Unmarshal([]byte(line), &entry))
 		if entry.Claim == "noted_agent" || entry.Claim == "noted_roles" {
@@ -213,7 +217,7 @@ func TestNotes(t *testing.T) {
 		}
 	}
 	require.Equal(t, 3, notes, "the agent, the roles, and that nothing is left")
-	require.NotContains(t, logged.String(), "value-nobody-sees")
+	require.NotContains(t, log.String(), "value-nobody-sees")
 }
 
 func FuzzDecodeObject(f *testing.F) {

@@ -47,12 +47,13 @@ type VerifierOptions struct {
 
 // Verifier tells good tokens from all others. Run keeps its keys fresh.
 type Verifier struct {
-	tokens  expected
-	mapping mapping
-	keys    *keyring
-	cache   *cache
-	noted   sync.Map // of notes that are in the log already
-	log     *slog.Logger
+	tokens   expected
+	mapping  mapping
+	keys     *keyring
+	cache    *cache
+	noted    sync.Map // of notes that are in the log already
+	refusals refusals
+	log      *slog.Logger
 }
 
 // NewVerifier reads the keys. Its errors are for whoever configures the service: they name what was asked and what to do.
@@ -187,6 +188,14 @@ func (v *Verifier) Run(ctx context.Context) error {
 //
 // A good token without a role is no error: its bearer is known, and may do nothing.
 func (v *Verifier) Verify(ctx context.Context, token string) (Identity, error) {
+	id, err := v.remembered(ctx, token)
+	if errors.Is(err, ErrUnauthenticated) {
+		v.refusals.count(ctx, v.log, err.Error(), time.Now())
+	}
+	return id, err
+}
+
+func (v *Verifier) remembered(ctx context.Context, token string) (Identity, error) {
 	if err := compact(token); err != nil {
 		return Identity{}, err
 	}
@@ -205,6 +214,36 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Identity, error) {
 	id.Expires = good.expires
 	v.cache.put(hash, remembered{identity: id, signedBy: good.key.print})
 	return id, nil
+}
+
+// refusals tell in the log why tokens are refused, once a minute for each reason: often enough for who connects an identity
+// provider, and no more under a flood of bad tokens.
+type refusals struct {
+	mu      sync.Mutex
+	reasons map[string]*refusal // a reason is one of a few constants
+}
+
+type refusal struct {
+	said  time.Time
+	count int // since then
+}
+
+func (f *refusals) count(ctx context.Context, log *slog.Logger, reason string, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := f.reasons[reason]
+	if r == nil {
+		r = &refusal{}
+		if f.reasons == nil {
+			f.reasons = make(map[string]*refusal)
+		}
+		f.reasons[reason] = r
+	}
+	r.count++
+	if now.Sub(r.said) >= time.Minute {
+		log.InfoContext(ctx, "tokens refused", "reason", reason, "count", r.count)
+		r.said, r.count = now, 0
+	}
 }
 
 // note logs once what is wrong with the claims of good tokens: nobody with such a token gets what they expect.

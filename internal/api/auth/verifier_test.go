@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -418,4 +419,25 @@ func TestKeySets(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, keys.find("", "ES256"), "too many to try them all")
 	require.Len(t, keys.find("3", "ES256"), 1)
+}
+
+// Log flooding by bad tokens: the log has each reason once a minute, with a count.
+func TestRefusalsAreLoggedOnceAMinute(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log syncBuffer
+		v := newIssuer("rsa1").verifier(t, func(o *VerifierOptions) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+		expired := sign("rsa1", good(map[string]any{"exp": time.Now().Unix()}))
+		for range 90 {
+			for range 10 {
+				refused(t, v, expired)
+			}
+			refused(t, v, "x")
+			time.Sleep(time.Second)
+		}
+		require.Equal(t, 2, strings.Count(log.String(), `reason="unauthenticated: the token has expired"`))
+		require.Contains(t, log.String(), `the token has expired" count=1`+"\n")
+		require.Contains(t, log.String(), `the token has expired" count=600`+"\n")
+		require.Equal(t, 2, strings.Count(log.String(), "is not a JWT"))
+	})
 }
