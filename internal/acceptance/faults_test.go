@@ -15,18 +15,19 @@ import (
 	"changeover/internal/failover"
 )
 
-// calling is what the running service calls: where there is one traffic distribution group everybody is its member, so that
-// members are listed only where there are two (R2). "*" is all operations.
-var calling = []struct {
+// broken are the operations that fail together in one case. Where there is one traffic distribution group everybody is its member, so
+// that members are listed only where there are two (R2).
+var broken = []struct {
 	name       string
 	groups     []connectsim.TDGConfig
-	operations []string
+	operations [][]string
 }{
-	{"one group", nil, []string{
-		connect.OpGetTrafficDistribution, connect.OpListTrafficDistributionGroups, connect.OpListUsers, connect.OpListRoutingProfiles,
-		connect.OpGetCurrentUserData, connect.OpDescribeContact,
-	}},
-	{"two groups", twoGroups, []string{"*", connect.OpListTrafficDistributionGroupUsers}},
+	{"one group", nil, [][]string{{connect.OpGetCurrentUserData}, {connect.OpGetTrafficDistribution}}},
+	{"two groups", twoGroups, [][]string{{
+		// What is only listed or looked up fails at the same time, each in another way.
+		connect.OpListTrafficDistributionGroups, connect.OpListTrafficDistributionGroupUsers, connect.OpListUsers,
+		connect.OpListRoutingProfiles, connect.OpDescribeContact,
+	}, {"*"}}},
 }
 
 var twoGroups = []connectsim.TDGConfig{{Name: "default", Default: true, Agents: 1}, {Name: "support", Agents: 1}}
@@ -38,7 +39,7 @@ func quick(c *config.Config) { c.Poll.MembershipInterval = time.Minute }
 // in its midst is detected within an interval and a second; nobody is let go whom a call holds; and once the fault is over, everything
 // comes right.
 func TestFaultsChangeNothing(t *testing.T) {
-	for _, c := range calling {
+	for _, c := range broken {
 		for _, view := range []connectsim.View{connectsim.Regional, connectsim.Global} {
 			for _, region := range []string{east, west} {
 				for _, fault := range connectsim.Faults {
@@ -57,7 +58,7 @@ func TestFaultsChangeNothing(t *testing.T) {
 	}
 }
 
-func faultsOfARegion(t *testing.T, config connectsim.Config, region string, fault connectsim.Fault, operations []string) {
+func faultsOfARegion(t *testing.T, config connectsim.Config, region string, fault connectsim.Fault, cases [][]string) {
 	f := newFloor(t, config, quick)
 	caller, worker := f.id(0), f.id(1)
 	f.contact(caller, connectsim.ChannelVoice)
@@ -66,14 +67,14 @@ func faultsOfARegion(t *testing.T, config connectsim.Config, region string, faul
 	f.until(time.Minute, "the floor is known", f.settled)
 	f.pass(20 * time.Second)
 
-	to := west
-	for _, operation := range operations {
-		if operation == connect.OpDescribeContact && config.View != connectsim.Global {
-			continue // every contact's Region is known (R20)
-		}
-		case_ := fmt.Sprintf("%s of %s, shift to %s", fault, operation, to)
+	to := west // first, so that a contact in the Region that takes over is looked up (R20)
+	for _, operations := range cases {
+		case_ := fmt.Sprintf("%s of %s, shift to %s", fault, operations, to)
 		since := f.mark()
-		require.NoError(t, f.SetFault(region, operation, fault))
+		for i, operation := range operations {
+			of := (slices.Index(connectsim.Faults, fault) + 3*i) % len(connectsim.Faults)
+			require.NoError(t, f.SetFault(region, operation, connectsim.Faults[of]))
+		}
 		if region == west { // in the east the shift comes together with the fault, while what was read last is fresh (R9)
 			f.pass(time.Minute)
 			f.silent(since)
@@ -100,11 +101,11 @@ func faultsOfARegion(t *testing.T, config connectsim.Config, region string, faul
 				require.Contains(t, []connectsim.Fault{
 					connectsim.FaultHang, connectsim.FaultReset, connectsim.FaultInternal, connectsim.FaultUnavailable,
 				}, fault, case_)
-				require.Contains(t, []string{"*", connect.OpGetCurrentUserData}, operation, case_)
+				require.Contains(t, []string{"*", connect.OpGetCurrentUserData}, operations[0], case_)
 			}
 		}
 
-		require.NoError(t, f.ClearFault(region, operation))
+		f.ClearFaults()
 		if chat != "" {
 			require.NoError(t, f.ClearContact(chat))
 		}
@@ -117,6 +118,10 @@ func faultsOfARegion(t *testing.T, config connectsim.Config, region string, faul
 			return len(f.where()[west]) == 7 && detected == nil && slices.Equal(pending, []string{caller})
 		})
 		to = f.other(to)
+	}
+	if config.View == connectsim.Global {
+		asked := f.CallCounts()
+		require.NotZero(t, asked[connectsim.CallKey{Region: east, Operation: connect.OpDescribeContact}])
 	}
 }
 

@@ -38,7 +38,7 @@ func TestDefaultQuotas(t *testing.T) {
 			{"10000 agents", connectsim.Regional, 10_000, 48, time.Second, 10 * time.Second, 32 * time.Second},
 			// There is but one chunk, so all wait for its last page: by id, a hundred a call, half of them would wait longer, and the last
 			// three times as long. (10,000 agents: 22 s instead of 29 and 58.)
-			{"3000 agents of one routing profile", connectsim.Global, 3000, 1, 5 * time.Second, 5 * time.Second, 5 * time.Second},
+			{"2000 agents of one routing profile", connectsim.Global, 2000, 1, 5 * time.Second, 5 * time.Second, 5 * time.Second},
 		} {
 			detection = append(detection, 0)
 			t.Run(c.name, func(t *testing.T) {

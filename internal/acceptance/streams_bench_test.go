@@ -78,7 +78,7 @@ func follow(b *testing.B, address, agent string, heard *atomic.Int64) net.Conn {
 		b.Error(err)
 		return nil
 	}
-	fmt.Fprintf(conn, "GET /v1/agents/%s/events HTTP/1.1\r\nHost: changeover.example\r\nAccept: text/event-stream\r\n"+
+	fmt.Fprintf(conn, "GET /v1/agents/%s/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"+
 		"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36\r\n"+
 		"Accept-Language: en-US,en;q=0.9\r\nAccept-Encoding: gzip, deflate, br, zstd\r\nCache-Control: no-cache\r\nSec-Fetch-Mode: cors\r\n\r\n", agent)
 	go func() {
