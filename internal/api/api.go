@@ -139,16 +139,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 
 	op, params, err := s.route(r)
-	if err != nil {
-		s.fail(answer, r, err)
-		return
-	}
 	c.op = op
-	if s.limiter != nil {
+	if s.limiter != nil && !op.probe() {
 		if wait := s.limiter.Wait(r); wait > 0 {
 			s.later(answer, r, &problem{kind: kindTooMany, detail: "There are too many requests with this token or from this address.", after: wait})
 			return
 		}
+	}
+	if err != nil {
+		s.fail(answer, r, err)
+		return
 	}
 	if !op.public {
 		if c.identity, err = s.auth.Authenticate(r); err != nil {
@@ -183,7 +183,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // later fails a request for a reason that may pass. A stream is then answered so that the client comes back by itself.
 func (s *Server) later(w http.ResponseWriter, r *http.Request, p *problem) {
 	passes := p.kind == kindTooMany || p.kind == kindUnavailable
-	if passes && callOf(r.Context()).op.streams && acceptsStream(r.Header.Values("Accept")) {
+	if op := callOf(r.Context()).op; passes && op != nil && op.streams && acceptsStream(r.Header.Values("Accept")) {
 		s.hub.Refuse(w, r)
 		return
 	}

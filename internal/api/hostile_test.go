@@ -220,7 +220,7 @@ func TestBodyEndsEarly(t *testing.T) {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 	require.NoError(t, err)
 	defer conn.Close()
-	fmt.Fprintf(conn, "POST /v1/failovers/x/force HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"rea")
+	fmt.Fprintf(conn, "POST /v1/failovers/x/force HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"rea")
 	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(5*time.Second)))
 	answer, err := io.ReadAll(conn)

@@ -28,6 +28,7 @@ var (
 	kindForbidden       = problemKind{"forbidden", http.StatusForbidden, "Forbidden"}
 	kindNotFound        = problemKind{"not-found", http.StatusNotFound, "Not found"}
 	kindMethod          = problemKind{"method-not-allowed", http.StatusMethodNotAllowed, "Method not allowed"}
+	kindTimeout         = problemKind{"request-timeout", http.StatusRequestTimeout, "Request timeout"}
 	kindNotOpen         = problemKind{"failover-not-open", http.StatusConflict, "Failover not open"}
 	kindInProgress      = problemKind{"request-in-progress", http.StatusConflict, "Request in progress"}
 	kindTooLarge        = problemKind{"body-too-large", http.StatusRequestEntityTooLarge, "Body too large"}

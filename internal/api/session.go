@@ -103,6 +103,8 @@ func unauthenticated(err error) *problem {
 		return &problem{kind: kindInvalid, detail: "There is a token in the URL. URLs are logged by everything that they pass, so the token has to be considered known to others: end it, and send one in the Authorization header, a session's cookie, or a stream ticket.", cause: err}
 	case errors.Is(err, auth.ErrForeignOrigin):
 		return &problem{kind: kindForbidden, detail: "A page of another origin may not use the session. Its origin would have to be in cors.allowedOrigins.", cause: err}
+	case errors.Is(err, auth.ErrForeignHost):
+		return &problem{kind: kindForbidden, detail: "Without tokens (auth.mode is none) the service answers to localhost and loopback addresses only; this request named another host.", cause: err}
 	case errors.Is(err, auth.ErrUnavailable):
 		return &problem{kind: kindUnavailable, detail: "The token or ticket cannot be checked now. Try again.", cause: err}
 	}

@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -170,6 +171,8 @@ func (op *operation) readBody(w http.ResponseWriter, r *http.Request) ([]byte, e
 	switch {
 	case errors.As(err, &tooLarge):
 		return nil, problemf(kindTooLarge, "The body is longer than %d KiB.", maxBody>>10)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, &problem{kind: kindTimeout, detail: "The body did not come in time.", cause: err}
 	case err != nil:
 		return nil, &problem{kind: kindInvalid, detail: "The body ended early.", cause: err,
 			fields: []contract.FieldError{{In: contract.FieldErrorInBody, Message: "ended early"}}}

@@ -3,8 +3,10 @@ package auth
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -67,6 +69,9 @@ var ErrUnavailable = errors.New("the proof cannot be checked now")
 // ErrForeignOrigin is the error of a request that a web page of another origin made with the caller's cookie.
 var ErrForeignOrigin = errors.New("a page of another origin may not use the session")
 
+// ErrForeignHost is the error of a request that needs no token and was sent to another name than this machine's own.
+var ErrForeignHost = errors.New("without tokens requests are answered on a loopback name only")
+
 // ErrTokenInURL is the error of a request with a token in its URL, whether or not the token is good: it has to be considered
 // known to others.
 var ErrTokenInURL = errors.New("a token does not belong in a URL")
@@ -76,8 +81,8 @@ func refuse(why string) error { return fmt.Errorf("%w: %s", ErrUnauthenticated, 
 
 // Authenticator tells who sends a request.
 type Authenticator interface {
-	// Authenticate returns the caller, or ErrUnauthenticated, ErrUnavailable, ErrForeignOrigin or ErrTokenInURL, perhaps
-	// wrapped with what the log should know.
+	// Authenticate returns the caller, or ErrUnauthenticated, ErrUnavailable, ErrForeignOrigin, ErrForeignHost or
+	// ErrTokenInURL, perhaps wrapped with what the log should know.
 	Authenticate(r *http.Request) (Identity, error)
 }
 
@@ -85,7 +90,21 @@ type Authenticator interface {
 // address only.
 type None struct{}
 
-// Authenticate never fails.
-func (None) Authenticate(*http.Request) (Identity, error) {
+// Authenticate fails for a Host that is not this machine's own: any web page can let a name of its own point to 127.0.0.1 (DNS
+// rebinding), and would then be of the same origin as the service, in the browser of somebody who runs it.
+func (None) Authenticate(r *http.Request) (Identity, error) {
+	if !ownHost(r.Host) {
+		return Identity{}, ErrForeignHost
+	}
 	return Identity{Subject: "local", Roles: []Role{Admin}, AnyAgent: true}, nil
+}
+
+// ownHost says whether a Host, with or without a port, is a name or an address that no one else can have.
+func ownHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.ToLower(strings.Trim(host, "[]"))
+	ip := net.ParseIP(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
 }
