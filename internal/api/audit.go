@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
@@ -10,7 +11,10 @@ import (
 	"changeover/internal/store"
 )
 
-const outcomeAccepted = "accepted"
+const (
+	outcomeAccepted = "accepted" // it was asked for, and handed to the leader
+	outcomeDone     = "done"     // and the leader has done it
+)
 
 // entry is the audit entry of the call. details is the JSON of what was asked for beyond target and reason; nil: nothing.
 func (c *call) entry(target, reason string, details []byte, outcome string) store.AuditEntry {
@@ -27,6 +31,30 @@ func (c *call) entry(target, reason string, details []byte, outcome string) stor
 // submit hands a command to the leader, and to the audit in the same transaction.
 func (s *Server) submit(ctx context.Context, kind string, payload any, target, reason string, details []byte) (int64, error) {
 	return s.store.Submit(ctx, kind, payload, callOf(ctx).entry(target, reason, details, outcomeAccepted))
+}
+
+// record says what became of a mutation that the leader has done, with its target before and after; nil: it is not told. Where it
+// cannot be recorded, the log has it: what was asked for is in the audit already.
+func (s *Server) record(ctx context.Context, target, reason string, before, after any) {
+	c := callOf(ctx)
+	e := c.entry(target, reason, nil, outcomeDone)
+	e.Before, e.After = jsonOf(before), jsonOf(after)
+	if err := s.store.AppendAudit(ctx, e); err != nil {
+		s.log.WarnContext(ctx, "outcome not written to the audit trail", "request_id", c.requestID, "operation", c.op.id,
+			"subject", c.identity.Subject, "target", target, "error", err)
+	}
+}
+
+// jsonOf is the JSON of a schema of the contract; nil stays nil.
+func jsonOf(v any) json.RawMessage {
+	if v == nil {
+		return nil
+	}
+	b, err := json.Marshal(v)
+	if err != nil { // the contract's types always marshal
+		panic(err)
+	}
+	return b
 }
 
 // refuse records that a mutation was refused, and why, and returns the problem. Where it cannot be recorded, the log has
@@ -64,6 +92,7 @@ func (s *Server) ListAudit(ctx context.Context, r contract.ListAuditRequestObjec
 			return contract.AuditEntry{
 				AuditID: strconv.FormatInt(e.ID, 10), Time: utc(e.At), Subject: e.Subject, Roles: orEmpty(e.Roles), Action: e.Action,
 				Target: e.Target, Reason: text(e.Reason), RequestID: e.RequestID, Outcome: e.Outcome, Details: e.Details,
+				Before: e.Before, After: e.After,
 			}
 		}),
 		NextCursor: text(next),

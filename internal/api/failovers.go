@@ -63,6 +63,7 @@ func (s *Server) ForceFailover(ctx context.Context, r contract.ForceFailoverRequ
 	if !f.Open() {
 		return nil, s.refuse(ctx, target, reason, nil, notOpen(f))
 	}
+	before := failoverOf(f)
 	id, err := s.submit(ctx, store.CommandForce, failover.Force{FailoverID: f.ID, By: callOf(ctx).identity.Subject, Reason: reason}, target, reason, nil)
 	if err != nil {
 		return nil, err
@@ -83,6 +84,7 @@ func (s *Server) ForceFailover(ctx context.Context, r contract.ForceFailoverRequ
 		case failover.OutcomeRefused:
 			return nil, s.refuse(ctx, target, reason, nil, problemf(kindRefused, "%s", result.Detail))
 		case failover.OutcomeDone:
+			s.record(ctx, target, reason, before, failoverOf(f))
 		}
 	}
 	return contract.ForceFailover202JSONResponse(failoverOf(f)), nil
@@ -119,7 +121,9 @@ func (s *Server) ForceFailovers(ctx context.Context, r contract.ForceFailoversRe
 		return nil, s.refuse(ctx, target, b.Reason, details, notFound("failover group", b.FailoverGroup))
 	case failover.OutcomeDone:
 	}
-	return contract.ForceFailovers202JSONResponse{Matched: &result.Matched, Forced: &result.Forced}, nil
+	done := contract.ForceFailovers202JSONResponse{Matched: &result.Matched, Forced: &result.Forced}
+	s.record(ctx, target, b.Reason, nil, done)
+	return done, nil
 }
 
 const (

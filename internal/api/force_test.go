@@ -36,10 +36,18 @@ func TestForceFailover(t *testing.T) {
 	require.Contains(t, again.Detail, "completed")
 
 	entries := read[contract.AuditList](t, s.get("/v1/audit"), http.StatusOK).Items
-	require.Len(t, entries, 2)
+	require.Len(t, entries, 3)
 	require.Equal(t, "failover-not-open", entries[0].Outcome)
 	require.Equal(t, "once more", *entries[0].Reason)
-	accepted := entries[1]
+	done := entries[1]
+	require.Equal(t, "done", done.Outcome)
+	require.Equal(t, "req-1", done.RequestID)
+	var before, after contract.Failover
+	require.NoError(t, json.Unmarshal(done.Before, &before))
+	require.NoError(t, json.Unmarshal(done.After, &after))
+	require.Contains(t, []contract.FailoverStatus{contract.FailoverStatusDetected, contract.FailoverStatusPending}, before.Status)
+	require.Equal(t, contract.FailoverStatusCompleted, after.Status)
+	accepted := entries[2]
 	require.Equal(t, "accepted", accepted.Outcome)
 	require.Equal(t, "forceFailover", accepted.Action)
 	require.Equal(t, "failovers/"+id, accepted.Target)
@@ -119,7 +127,11 @@ func TestBulkForce(t *testing.T) {
 	require.Equal(t, 2, *all.Forced)
 	require.Nil(t, s.leader.agent(jane).Failover)
 
-	entry := read[contract.AuditList](t, s.get("/v1/audit?limit=1"), http.StatusOK).Items[0]
+	entries := read[contract.AuditList](t, s.get("/v1/audit?limit=2"), http.StatusOK).Items
+	require.Equal(t, "done", entries[0].Outcome)
+	require.JSONEq(t, `{"matched":2,"forced":2}`, string(entries[0].After))
+	entry := entries[1]
+	require.Equal(t, "accepted", entry.Outcome)
 	require.Equal(t, "failover-groups/main", entry.Target)
 	require.JSONEq(t, `{"failoverGroup":"main","fromRegion":"us-east-1","maxFraction":1,"reason":"drill","tdgId":"`+tdgID+`"}`, string(entry.Details))
 }

@@ -58,7 +58,7 @@ const keepTimeout = 3 * time.Second
 // first does the request and keeps its answer, whether or not the caller waits for it: who lost the connection asks again with
 // the same key. A request that did nothing, because the service could not, is not kept: the key is free for the next try.
 func (s *Server) first(r *http.Request, scope, key string) *recorder {
-	r = r.WithContext(context.WithoutCancel(r.Context()))
+	r = r.WithContext(store.WithIdempotencyKey(context.WithoutCancel(r.Context()), scope, key))
 	kept := &recorder{header: make(http.Header), status: http.StatusOK}
 	finished := false
 	settle := func() {

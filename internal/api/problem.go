@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"changeover/internal/api/contract"
+	"changeover/internal/store"
 )
 
 // problemKind is a kind of error as the document lists them under Problem.type.
@@ -99,6 +100,8 @@ func (s *Server) asProblem(err error) *problem {
 		return invalid(contract.FieldError{Field: format.ParamName, In: contract.FieldErrorInQuery, Message: "has the wrong format"})
 	case errors.Is(err, errBadCursor):
 		return invalid(contract.FieldError{Field: "cursor", In: contract.FieldErrorInQuery, Message: "is not a cursor of this list with these filters; begin without it"})
+	case errors.Is(err, store.ErrKeyLost): // it took longer than a minute, and a retry is at work on it
+		return problemf(kindInProgress, "A later request with this Idempotency-Key is being answered. Try again with the same key.")
 	case errors.Is(err, context.Canceled): // by the caller, who does not read the answer
 		return &problem{kind: kindUnavailable, detail: "The request was given up.", cause: err}
 	case unavailable(err):

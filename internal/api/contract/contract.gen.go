@@ -377,13 +377,21 @@ type AuditEntry struct {
 	// Examples: forceFailover
 	Action string `json:"action"`
 
+	// After The target after it, or what came of it. Only with `done`.
+	After json.RawMessage `json:"after"`
+
 	// AuditID Its id; they count up.
 	AuditID string `json:"auditId"`
+
+	// Before The target before it was done, as its resource shows it. Only with `done`.
+	Before json.RawMessage `json:"before"`
 
 	// Details What was asked for, beyond the fields above.
 	Details json.RawMessage `json:"details"`
 
-	// Outcome `accepted`, or the problem type (its last part) for which it was refused, such as `failover-not-open`.
+	// Outcome `accepted`: it was asked for; for what the leader does, `done` follows in an entry of its own with the same `requestId`. Else the
+	// problem type (its last part) for which it was refused, such as `failover-not-open`.
+	//
 	//
 	// Examples: accepted
 	Outcome string `json:"outcome"`
