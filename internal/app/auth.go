@@ -50,7 +50,7 @@ func (a *App) authenticate(ctx context.Context, o *api.Options) error {
 	}
 	a.login, err = auth.NewLogin(ctx, auth.LoginOptions{
 		Issuer: c.Issuer, ClientID: c.Login.ClientID, ClientSecret: string(c.Login.ClientSecret), RedirectURL: c.Login.RedirectURL,
-		Home: "/console/", Verifier: a.verifier, Origins: origins, Cookies: cookies, Log: a.log,
+		Scopes: c.Login.Scopes, StateSecret: string(c.Login.StateSecret), Home: "/console/", Verifier: a.verifier, Origins: origins, Cookies: cookies, Log: a.log,
 	})
 	return err
 }
@@ -61,7 +61,7 @@ func (a *App) handler() http.Handler {
 		return a.api
 	}
 	mux := http.NewServeMux()
-	mux.Handle(a.login.Folder(), a.login)
+	mux.Handle(a.login.Folder(), a.front.limiter.Handler(a.login))
 	mux.Handle("/", a.api)
 	return mux
 }

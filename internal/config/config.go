@@ -107,6 +107,10 @@ type Login struct {
 	ClientSecret Secret `yaml:"clientSecret"`
 	// The address of the callback as browsers see it and as the identity provider has it registered: `https://changeover.example.com/console/auth/callback`.
 	RedirectURL string `yaml:"redirectUrl"`
+	// What is asked for beside `openid`; empty: `profile` and `email`. Some providers put roles into a token only when asked.
+	Scopes []string `yaml:"scopes"`
+	// Encrypts what a browser keeps while its user is at the identity provider; the same for all replicas. Empty: derived from the client's secret. A public client on several replicas needs it.
+	StateSecret Secret `yaml:"stateSecret"`
 }
 
 // CORS says which web pages may call from a browser.
