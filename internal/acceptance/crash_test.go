@@ -67,8 +67,10 @@ func tell(t *testing.T, view connectsim.View, killAt int, late bool) (heard stor
 // A leader that dies in any commit that tells something, or in one of the others, at either side of it, and starts again: every desktop hears the same story, from the first
 // observation to the last completion, as if nothing had happened. No failover is lost, none doubled.
 func TestKilledAtACommit(t *testing.T) {
+	t.Parallel()
 	for _, view := range []connectsim.View{connectsim.Regional, connectsim.Global} {
 		t.Run(string(view), func(t *testing.T) {
+			t.Parallel()
 			var whole story
 			var told []int
 			synctest.Test(t, func(t *testing.T) { whole, told = tell(t, view, 0, false) })
@@ -77,7 +79,7 @@ func TestKilledAtACommit(t *testing.T) {
 			t.Logf("the caller hears %q, the chatter %q", whole["agent00001"], whole["agent00002"])
 			points := slices.Clone(told)
 			if view == connectsim.Regional { // and where nothing is told
-				points = append(points, 1, 2, 3, 4, 5, 6, 7, 8, told[len(told)-1]-1, told[len(told)-1]+1)
+				points = append(points, 1, 2, 3, 4, told[len(told)-1]-1, told[len(told)-1]+1)
 			}
 			slices.Sort(points)
 			for _, n := range slices.Compact(points) {

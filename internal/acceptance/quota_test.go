@@ -31,6 +31,7 @@ type quotaCase struct {
 // of agents, and those without contacts do not wait for a pass over the whole floor (R6), which would take 83 s for
 // 10,000 agents at 1.2 requests a second.
 func TestDefaultQuotas(t *testing.T) {
+	t.Parallel()
 	var detection []time.Duration
 	t.Run("floors", func(t *testing.T) {
 		for i, c := range []quotaCase{

@@ -13,16 +13,26 @@ import (
 	"changeover/internal/failover"
 )
 
-// everyOutage runs a test for both routings, either Region as the one that is down, and every way to be down.
-func everyOutage(t *testing.T, test func(t *testing.T, view connectsim.View, down string, mode connectsim.DownMode)) {
+// outage is a Region that is down.
+type outage struct {
+	region string
+	mode   connectsim.DownMode
+}
+
+// everyOutage is either Region, in every way to be down.
+var everyOutage = []outage{
+	{east, connectsim.DownRefuse}, {east, connectsim.DownHang}, {east, connectsim.DownUnavailable},
+	{west, connectsim.DownRefuse}, {west, connectsim.DownHang}, {west, connectsim.DownUnavailable},
+}
+
+// during runs a test for outages with both routings.
+func during(t *testing.T, outages []outage, test func(t *testing.T, view connectsim.View, down string, mode connectsim.DownMode)) {
 	for _, view := range []connectsim.View{connectsim.Regional, connectsim.Global} {
-		for _, down := range []string{east, west} {
-			for _, mode := range []connectsim.DownMode{connectsim.DownRefuse, connectsim.DownHang, connectsim.DownUnavailable} {
-				t.Run(fmt.Sprintf("%s/%s/%s", view, down, mode), func(t *testing.T) {
-					t.Parallel()
-					synctest.Test(t, func(t *testing.T) { test(t, view, down, mode) })
-				})
-			}
+		for _, o := range outages {
+			t.Run(fmt.Sprintf("%s/%s/%s", view, o.region, o.mode), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) { test(t, view, o.region, o.mode) })
+			})
 		}
 	}
 }
@@ -48,7 +58,7 @@ func downFloor(t *testing.T, view connectsim.View, down string) (f *floor, call,
 // empty and recent are completed, those who were on contact are pending with those contacts, marked stale, and stay so. When the
 // Region is back, on yesterday's distribution, nobody is moved back; what it shows of contacts counts again.
 func TestRegionDownInTheMiddleOfAShift(t *testing.T) {
-	everyOutage(t, func(t *testing.T, view connectsim.View, down string, mode connectsim.DownMode) {
+	during(t, everyOutage, func(t *testing.T, view connectsim.View, down string, mode connectsim.DownMode) {
 		f, call, chat := downFloor(t, view, down)
 		to := f.other(down)
 		since := f.mark()
@@ -119,7 +129,7 @@ func requireEvidence(t *testing.T, f *floor, agent string, evidence failover.Evi
 // The Region has been down for long when the shift comes: no list is recent, so nobody is let go by it. Everybody stays detected, those who
 // were last seen on contact are pending, and the operator can force them all.
 func TestShiftLongAfterTheRegionWentDown(t *testing.T) {
-	everyOutage(t, func(t *testing.T, view connectsim.View, down string, mode connectsim.DownMode) {
+	during(t, everyOutage, func(t *testing.T, view connectsim.View, down string, mode connectsim.DownMode) {
 		f, _, _ := downFloor(t, view, down)
 		to := f.other(down)
 		since := f.mark()
@@ -152,11 +162,9 @@ func TestShiftLongAfterTheRegionWentDown(t *testing.T) {
 // The Region goes down after the detection, with the immediate pass half done, and is back before regionDownAfter: nobody is let go
 // meanwhile, and the rest goes on from fresh reads.
 func TestRegionDownAfterTheDetection(t *testing.T) {
-	const agents, busy = 400, 160
-	everyOutage(t, func(t *testing.T, view connectsim.View, down string, mode connectsim.DownMode) {
-		if (down == east) != (mode == connectsim.DownHang) {
-			t.Skip("a Region for each way to be down is enough for a floor of this size")
-		}
+	const agents, busy = 300, 120
+	outages := []outage{{east, connectsim.DownRefuse}, {west, connectsim.DownHang}, {east, connectsim.DownUnavailable}}
+	during(t, outages, func(t *testing.T, view connectsim.View, down string, mode connectsim.DownMode) {
 		f := newFloor(t, connectsim.Config{Seed: 3, View: view, Agents: agents, RoutingProfiles: 5, RatePerSecond: 2, Burst: 5})
 		if down == west {
 			f.shift(west)
@@ -277,6 +285,7 @@ func TestUpdateWindowAndPropagation(t *testing.T) {
 
 // A Region that does not learn of a change for longer than conflictAfter: the one that changed last is believed, once.
 func TestConflict(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFloor(t, connectsim.Config{Seed: 1, Agents: 6, RatePerSecond: 2, Burst: 5, Lag: 3 * time.Minute})
 		f.start()
