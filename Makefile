@@ -16,6 +16,7 @@ BENCHSTAT     := CGO_ENABLED=0 go run golang.org/x/perf/cmd/benchstat@v0.0.0-202
 
 PKG      ?= ./...
 BENCH    ?= .
+COUNT    ?= 1
 FUZZTIME ?= 20s
 
 .PHONY: help
@@ -61,8 +62,8 @@ generate: setup ## Write the generated files again: SQL layer, HTTP server, refe
 	@$(ENV) scripts/generate
 
 .PHONY: bench
-bench: setup ## Benchmarks, summed up by benchstat (BENCH=regexp PKG=./internal/failover)
-	@$(ENV) mkdir -p $(CACHE); go test -run='^$$' -bench='$(BENCH)' -benchmem $(PKG) | tee $(CACHE)/bench.txt; \
+bench: setup ## Benchmarks, summed up by benchstat (BENCH=regexp COUNT=6 PKG=./internal/failover)
+	@$(ENV) mkdir -p $(CACHE); go test -run='^$$' -bench='$(BENCH)' -benchmem -count=$(COUNT) $(PKG) | tee $(CACHE)/bench.txt; \
 	$(BENCHSTAT) $(CACHE)/bench.txt
 
 .PHONY: fuzz
