@@ -39,12 +39,7 @@ const (
 	embeddedTimeout = 30 * time.Second // a checkpoint
 )
 
-const (
-	readHeaderTimeout = 10 * time.Second
-	idleTimeout       = 2 * time.Minute // longer than load balancers keep idle connections
-	maxHeaderBytes    = 32 << 10        // a token and a cookie
-	migrateAgain      = 2 * time.Second
-)
+const migrateAgain = 2 * time.Second
 
 // Options of an App beside its configuration.
 type Options struct {
@@ -71,6 +66,7 @@ type App struct {
 	orchestrator *orchestrator.Orchestrator
 	inbox        chan struct{} // rings when the inbox may have grown
 	metrics      http.Handler
+	front        *front
 
 	listener, metricsListener net.Listener // nil before Start
 }
@@ -92,6 +88,7 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *App, err error) {
 		}
 	}()
 
+	a.log.Info("starting", "version", Version(), "replica", a.replica, "configuration", c)
 	if a.databaseURL, err = a.database(ctx); err != nil {
 		return nil, err
 	}
@@ -129,6 +126,9 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *App, err error) {
 	}
 	if c.HTTP.MetricsListen == "" {
 		apiOptions.Metrics = a.metrics
+	}
+	if a.front, err = newFront(c.HTTP, &apiOptions, registry); err != nil {
+		return nil, err
 	}
 	if a.api, err = api.New(apiOptions); err != nil {
 		return nil, err
@@ -213,13 +213,12 @@ func (a *App) Start(ctx context.Context) error {
 	if a.verifier != nil {
 		a.life.goFunc("keys of tokens", partTimeout, a.verifier.Run)
 	}
-	a.serve("HTTP", a.listener, a.handler())
+	if a.front.certificates != nil {
+		a.life.goFunc("TLS certificate", partTimeout, a.front.certificates.Run)
+	}
+	a.serve("HTTP", a.listener, a.public())
 	if a.metricsListener != nil {
-		mux := http.NewServeMux()
-		mux.Handle("GET /metrics", a.metrics)
-		mux.Handle("GET /livez", a.api)
-		mux.Handle("GET /readyz", a.api)
-		a.serve("HTTP of the metrics", a.metricsListener, mux)
+		a.serve("HTTP of the metrics", a.metricsListener, a.internal())
 	}
 	a.life.onStop("open streams", a.config.Stream.Drain+drainGrace, func(ctx context.Context) error {
 		a.api.Drain()
@@ -228,40 +227,6 @@ func (a *App) Start(ctx context.Context) error {
 	})
 	a.log.Info("started", "version", Version(), "replica", a.replica, "listen", a.Addr(), "failover_groups", len(a.config.FailoverGroups))
 	return nil
-}
-
-func (a *App) listen(ctx context.Context, key, address string) (net.Listener, error) {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
-	}
-	a.life.onStop(key, partTimeout, func(context.Context) error {
-		_ = l.Close() // the server may have closed it
-		return nil
-	})
-	return l, nil
-}
-
-func (a *App) serve(name string, l net.Listener, h http.Handler) {
-	server := &http.Server{
-		Handler: h, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
-		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug), // clients that break off
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			a.log.Error("server ended", "server", name, "error", err)
-		}
-	}()
-	a.life.onStop(name, shutdownTimeout, func(ctx context.Context) error {
-		err := server.Shutdown(ctx)
-		if err != nil {
-			err = errors.Join(err, server.Close())
-		}
-		<-done
-		return err
-	})
 }
 
 // waitForSchema brings the schema up to date, or waits until somebody has, for as long as it takes.

@@ -12,6 +12,7 @@ import (
 
 	"changeover/internal/config"
 	"changeover/internal/connect"
+	"changeover/internal/edge"
 	"changeover/internal/postgres"
 	"changeover/internal/store"
 )
@@ -39,6 +40,9 @@ func Check(ctx context.Context, c *config.Config, o Options, out io.Writer) erro
 	fmt.Fprintln(t.w, "CHECK\tRESULT\tDETAIL")
 	t.row("configuration", plural(len(c.FailoverGroups), "failover group"), nil)
 	t.row("database", "", func() (string, error) { return checkDatabase(ctx, c.Database, o.Log) })
+	if c.HTTP.TLSCert != "" {
+		t.row("TLS certificate", "", func() (string, error) { return checkCertificate(c.HTTP, o.Log) })
+	}
 
 	regions, err := newRegions(ctx, c, o.Transport, nil, o.Log)
 	if err != nil {
@@ -179,6 +183,18 @@ func checkDatabase(ctx context.Context, c config.Database, log *slog.Logger) (st
 		}
 	}
 	return fmt.Sprintf("reached, schema version %d", version), nil
+}
+
+func checkCertificate(c config.HTTP, log *slog.Logger) (string, error) {
+	certificates, err := edge.LoadCertificates(c.TLSCert, c.TLSKey, log, nil)
+	if err != nil {
+		return "", err
+	}
+	until := certificates.NotAfter().UTC().Format(time.RFC3339)
+	if time.Now().After(certificates.NotAfter()) {
+		return "", fmt.Errorf("it expired at %s", until)
+	}
+	return "valid until " + until, nil
 }
 
 func plural(n int, what string) string {

@@ -89,7 +89,7 @@ func newGate(o Options, trusted proxies) *gate {
 	if files := maxOpenFiles(); files > 0 {
 		if room := files - min(files/4, reservedFiles); g.max == 0 || room < g.max {
 			if g.max > 0 {
-				g.log.Warn("the process may open fewer files than http.maxConnections", "max_connections", g.max, "open_files", files, "connections", room)
+				g.log.Info("the process may open fewer files than http.maxConnections", "max_connections", g.max, "open_files", files, "connections", room)
 			}
 			g.max = room
 		}

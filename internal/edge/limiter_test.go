@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"strconv"
 	"testing"
@@ -80,6 +81,23 @@ func TestNoLimits(t *testing.T) {
 	for range 10_000 {
 		require.Zero(t, l.Wait(from("192.0.2.1:1", "Authorization", "Bearer x")))
 	}
+}
+
+// Flooding the sign-in, which asks the identity provider.
+func TestPagesAreLimited(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		served := 0
+		h := NewLimiter(0, 1, nil).Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { served++ }))
+		var w *httptest.ResponseRecorder
+		for range 11 {
+			w = httptest.NewRecorder()
+			h.ServeHTTP(w, from("192.0.2.1:1"))
+		}
+		require.Equal(t, 10, served)
+		require.Equal(t, http.StatusTooManyRequests, w.Code)
+		require.Equal(t, "2", w.Header().Get("Retry-After"))
+	})
 }
 
 // One token in several disguises is one token.
