@@ -14,7 +14,7 @@ func (st *step) holding(a *Agent, since time.Time) (ids []string, seen bool) {
 	for i := range list.Contacts {
 		if c := &list.Contacts[i]; c.holds(f.To) {
 			ids = append(ids, c.ID)
-			seen = seen || !c.ObservedAt.Before(since) || st.reported(c)
+			seen = seen || c.ObservedAt.After(since) || st.reported(c)
 		}
 	}
 	return ids, seen

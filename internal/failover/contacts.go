@@ -312,17 +312,15 @@ func (st *step) contactLocated(o ContactLocated) {
 	}
 }
 
-// surface decides which contacts the agent is shown (R16): those of the active region, of a Region that is not told,
-// those that hold an open failover, those that the agent is connected to, and until the confirmation those of the
-// Region just left.
+// surface decides which contacts the agent is shown (R16): those of the active region, which all that hold an open failover
+// are, of a Region that is not told, those that the agent is connected to, and until the confirmation those of the Region
+// just left.
 func (st *step) surface(a *Agent) {
 	for i := range a.Lists {
 		for j := range a.Lists[i].Contacts {
 			c := &a.Lists[i].Contacts[j]
-			f := a.Failover
 			shown := c.Region == "" || a.ActiveRegion == "" || c.Region == a.ActiveRegion ||
 				c.State == "CONNECTED" || c.State == "CONNECTED_ONHOLD" ||
-				f != nil && (a.Lists[i].Region == "" || a.Lists[i].Region == f.From) && c.holds(f.To) ||
 				a.Last != nil && a.Last.ConfirmedAt.IsZero() && c.Region == a.Last.From
 			if c.Surfaced != shown {
 				c.Surfaced = shown

@@ -53,10 +53,8 @@ func (st *step) report(o Report) {
 	if o.HasConfigError {
 		st.desktopError(a, o.ConfigCode, o.ConfigMessage)
 	}
-	if a.ActiveRegion == "" {
-		if _, source := st.target(a); source != SourceDistribution && d.ActiveRegion != "" {
-			st.baseline(a, d.ActiveRegion, SourceDesktop, o.At)
-		}
+	if a.ActiveRegion == "" && d.ActiveRegion != "" { // no distribution tells its target, or it would have one
+		st.baseline(a, d.ActiveRegion, SourceDesktop, o.At)
 	}
 	st.confirmByReport(a, o)
 	st.decide(a)

@@ -310,6 +310,13 @@ func readable(t tester, e *Event) string {
 
 // describe says in a few words where an agent is.
 func describe(a *Agent) string {
+	if a.TDG == "" {
+		return where(a) + ", in no group"
+	}
+	return where(a)
+}
+
+func where(a *Agent) string {
 	f := a.Failover
 	switch {
 	case f != nil && f.Status == Pending:
@@ -805,8 +812,8 @@ func (s *stage) showAgent(a *Agent) {
 	for _, region := range sortedKeys(a.Aliases) {
 		s.say("  known in %s as %s", region, a.Aliases[region])
 	}
-	if a.TDG != "default" {
-		s.say("  member of %q", a.TDG)
+	if a.TDG != "default" && a.TDG != "" {
+		s.say("  member of %s", a.TDG)
 	}
 	s.showFailover("failover", a.Failover)
 	s.showFailover("waits for confirmation of", a.Last)

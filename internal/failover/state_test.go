@@ -151,3 +151,110 @@ func TestOtherGroups(t *testing.T) {
 		require.Equal(t, east, s.state.TDG("one").Agents.Adopted.target())
 	}
 }
+
+// TestContactChanges: whatever Amazon Connect shows otherwise than before is stored, and nothing else is. The fields that the core
+// computes are not taken from a reader.
+func TestContactChanges(t *testing.T) {
+	t.Parallel()
+	call := Contact{ID: "c", Channel: "VOICE", State: "CONNECTED", StateSince: noon, Began: noon}
+	for name, test := range map[string]struct {
+		change func(c *Contact)
+		stored bool
+	}{
+		"nothing":                {func(*Contact) {}, false},
+		"another state":          {func(c *Contact) { c.State = "ENDED" }, true},
+		"another channel":        {func(c *Contact) { c.Channel = "CHAT" }, true},
+		"since another time":     {func(c *Contact) { c.StateSince = noon.Add(time.Minute) }, true},
+		"begun earlier":          {func(c *Contact) { c.Began = noon.Add(-time.Minute) }, true},
+		"begun later, they say":  {func(c *Contact) { c.Began = noon.Add(time.Minute) }, false},
+		"no beginning":           {func(c *Contact) { c.Began = time.Time{} }, false},
+		"what the core computes": {func(c *Contact) { c.Desktop, c.ReportedAt, c.StaleSince = true, noon, noon }, false},
+		"what it looks up":       {func(c *Contact) { c.Lookup, c.LookupTo, c.Region, c.Surfaced = LookupTold, west, west, false }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := floorOf(t, "anna")
+			read := func(c Contact) Effects {
+				s.now = s.now.Add(time.Second)
+				return s.step(UserData{Group: "main", Region: east, StartedAt: s.now, Users: []UserRecord{{ID: "anna", RoutingProfile: "sales", Contacts: []Contact{c}}}})
+			}
+			read(call)
+			was := s.state.Agent("anna").Lists[0].Contacts[0]
+			changed := call
+			test.change(&changed)
+			eff := read(changed)
+			require.Equal(t, test.stored, len(eff.Agents) == 1)
+			if !test.stored {
+				was.ObservedAt = s.now
+				require.Equal(t, was, s.state.Agent("anna").Lists[0].Contacts[0])
+			}
+		})
+	}
+	s := floorOf(t, "anna")
+	s.now = s.now.Add(time.Second)
+	s.step(UserData{Group: "main", Region: east, StartedAt: s.now, Users: []UserRecord{{ID: "anna", Contacts: []Contact{
+		{ID: "c", Channel: "VOICE", Desktop: true, ReportedAt: noon, StaleSince: noon, Lookup: LookupTold, LookupTo: west, Region: west},
+	}}}})
+	require.Equal(t, []Contact{{ID: "c", Channel: "VOICE", Region: east, Blocking: true, Surfaced: true, ObservedAt: s.now}}, s.state.Agent("anna").Lists[0].Contacts)
+}
+
+// TestReportObserves: a report that names the Region which is active is an observation of it; one that comes late is none.
+func TestReportObserves(t *testing.T) {
+	t.Parallel()
+	s := floorOf(t, "anna")
+	report := func(active string, ago time.Duration) time.Time {
+		s.step(Report{AgentID: "anna", At: s.now.Add(-ago), ActiveRegion: active})
+		return s.state.Agent("anna").ObservedAt
+	}
+	s.now = s.now.Add(time.Minute)
+	require.Equal(t, s.now, report(east, 0))
+	require.Equal(t, s.now, report(east, 30*time.Second))
+	require.Equal(t, s.now, report(west, 0))
+	s.now = s.now.Add(time.Minute)
+	require.Equal(t, s.now.Add(-time.Minute), report(west, 0))
+
+	// Of an agent of whom nothing is known, contacts without a Region cannot be placed.
+	s = newService(t, defaults(), mainGroup(Regional))
+	s.step(Started{})
+	s.step(UserData{Group: "main", Region: east, StartedAt: s.now, Users: []UserRecord{{ID: "ben"}}})
+	s.step(Report{AgentID: "ben", At: s.now, HasContacts: true, Contacts: []ReportedContact{{"c", "VOICE", "CONNECTED"}}})
+	require.Len(t, s.state.Agent("ben").Lists, 1)
+	require.Empty(t, s.state.Agent("ben").Lists[0].Contacts)
+}
+
+// TestListings: where a pass stands is stored; what ListUsers told of users who are no agents is forgotten with them; and who is
+// dropped and found again in one page is not dropped.
+func TestListings(t *testing.T) {
+	t.Parallel()
+	s := newService(t, defaults(), mainGroup(Regional))
+	s.step(Started{})
+	s.step(TDGsListed{Group: "main", At: s.now, TDGs: []TDGInfo{{ID: "one", Status: "ACTIVE"}, {ID: "two", Status: "ACTIVE"}}})
+	s.step(UsersListed{Group: "main", Region: west, StartedAt: s.now, Users: []User{{"r1", "anna"}, {"r2", "ben"}}, Last: true})
+	s.step(UsersListed{Group: "main", Region: east, StartedAt: s.now, Users: []User{{"a1", "anna"}, {"a2", "ben"}}, Last: true})
+	require.Len(t, s.state.names, 2)
+	require.Len(t, s.state.replicas, 2)
+	s.step(RosterPage{Group: "main", TDG: "one", Pass: 1, UserIDs: []string{"a1"}, NextToken: "east 17"})
+	require.Equal(t, RosterPass{Pass: 1, StartedAt: s.now, NextToken: "east 17"}, s.state.TDG("one").Roster)
+	require.Equal(t, "anna", s.state.Agent("a1").Username)
+	require.Equal(t, map[string]string{west: "r1"}, s.state.Agent("a1").Aliases)
+	require.Len(t, s.state.names, 1)
+	require.Len(t, s.state.replicas, 1)
+	began := s.now
+	s.now = s.now.Add(time.Minute)
+	s.step(RosterPage{Group: "main", TDG: "one", Pass: 1, Last: true})
+	require.Equal(t, RosterPass{Pass: 1, StartedAt: began, CompletedAt: s.now, ListedFrom: began}, s.state.TDG("one").Roster)
+
+	s.now = s.now.Add(time.Minute) // ben is deleted
+	s.step(UsersListed{Group: "main", Region: west, StartedAt: s.now, Users: []User{{"r1", "anna"}}, Last: true})
+	s.step(UsersListed{Group: "main", Region: east, StartedAt: s.now, Users: []User{{"a1", "anna"}}, Last: true})
+	require.Empty(t, s.state.names)
+	require.Empty(t, s.state.replicas)
+
+	s = floorOf(t, "anna")
+	s.step(UserData{Group: "main", Region: west, StartedAt: s.now, Users: []UserRecord{{ID: "r9"}}})
+	s.step(UsersListed{Group: "main", Region: west, StartedAt: s.now, Users: []User{{"r9", "carl"}}})
+	eff := s.state.Step(UsersListed{Group: "main", Region: east, StartedAt: s.now, Users: []User{{"a9", "carl"}, {"r9", "dora"}}}, s.now)
+	require.Empty(t, eff.RemovedAgents)
+	require.Equal(t, "dora", s.state.Agent("r9").Username)
+	require.Equal(t, "carl", s.state.Agent("a9").Username)
+}

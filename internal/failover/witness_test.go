@@ -528,6 +528,9 @@ func (w *witness) checkState() {
 	st := w.state
 	for id, s := range st.agents {
 		a := w.agent(id)
+		if id == "" {
+			w.fail("an agent without an id: %+v", s)
+		}
 		if s.ID != id || s.ActiveRegion != a.active {
 			w.fail("agent %s is active in %q, events told %q", id, s.ActiveRegion, a.active)
 		}
