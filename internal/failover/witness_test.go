@@ -122,7 +122,7 @@ func (w *witness) before(o Observation) {
 			case o.Filtered:
 				w.read(a, o.Region, o.StartedAt, nil)
 			case len(a.known[o.Region].holding) == 0 && (a.open == nil || a.open.from != o.Region):
-				a.known[o.Region] = watchedRead{o.StartedAt, nil}
+				w.know(a, o.Region, watchedRead{o.StartedAt, nil})
 			}
 		}
 	case PassComplete:
@@ -136,7 +136,7 @@ func (w *witness) before(o Observation) {
 			case o.Filtered:
 				w.read(a, o.Region, o.StartedAt, nil)
 			case a.open == nil || a.open.from != o.Region:
-				a.known[o.Region] = watchedRead{o.StartedAt, nil}
+				w.know(a, o.Region, watchedRead{o.StartedAt, nil})
 			}
 		}
 	case ContactsUnavailable:
@@ -187,9 +187,31 @@ func (w *witness) read(a *watched, region string, startedAt time.Time, holding m
 	}
 	r := watchedRead{startedAt, holding}
 	if !startedAt.Before(a.known[region].startedAt) {
-		a.reads[region], a.known[region] = r, r
+		a.reads[region] = r
+		w.know(a, region, r)
 	}
 	a.others = append(a.others, r)
+}
+
+// know keeps what a Region showed last. With global routing there is one list, and what the active Region does not show is gone
+// from it, whoever had shown it before.
+func (w *witness) know(a *watched, region string, r watchedRead) {
+	a.known[region] = r
+	if w.groups[0].Routing != Global || region != a.active {
+		return
+	}
+	for other, was := range a.known {
+		if was.startedAt.After(r.startedAt) {
+			continue
+		}
+		left := watchedRead{was.startedAt, map[string]bool{}}
+		for id := range was.holding {
+			if r.holding[id] {
+				left.holding[id] = true
+			}
+		}
+		a.known[other] = left
+	}
 }
 
 func (w *witness) report(o Report) {
