@@ -258,3 +258,34 @@ func TestListings(t *testing.T) {
 	require.Equal(t, "dora", s.state.Agent("r9").Username)
 	require.Equal(t, "carl", s.state.Agent("a9").Username)
 }
+
+// TestNames: a username belongs to one agent at a time, and joins only ids that the source does not know.
+func TestNames(t *testing.T) {
+	t.Parallel()
+	s := floorOf(t, "a1", "a2")
+	list := func(region string, users ...User) {
+		s.now = s.now.Add(time.Second)
+		s.step(UsersListed{Group: "main", Region: region, StartedAt: s.now, Users: users, Last: true})
+	}
+	list(east, User{"a1", "anna"}, User{"a2", "ben"})
+	list(east, User{"a1", "anne"}, User{"a2", "anna"}) // renamed, and the old name given away
+	require.Equal(t, "anne", s.state.Agent("a1").Username)
+	require.Equal(t, "anna", s.state.Agent("a2").Username)
+
+	list(west, User{"a1", "anne"}, User{"a2", "anna"}) // the same ids, as is usual
+	require.Empty(t, s.state.Agent("a1").Aliases)
+	list(west, User{"r1", "anne"}, User{"a1", "anna"}, User{"", "anna"}, User{"r3", ""}) // an id of the source is nobody else's
+	require.Equal(t, map[string]string{west: "r1"}, s.state.Agent("a1").Aliases)
+	require.Empty(t, s.state.Agent("a2").Aliases)
+	list(west, User{"r5", "anne"}) // replicated anew
+	require.Equal(t, map[string]string{west: "r5"}, s.state.Agent("a1").Aliases)
+	require.Equal(t, "r5", s.state.Agent("a1").IDIn(west))
+	require.Equal(t, "a1", s.state.Agent("a1").IDIn(east))
+	require.Nil(t, s.state.resolve("main", west, "r1"))
+	require.Equal(t, s.state.Agent("a1"), s.state.resolve("main", west, "r5"))
+	require.Nil(t, s.state.resolve("main", east, "r5"))
+
+	list(east, User{"", "carl"}, User{"a1", ""}, User{"a2", "anna"}) // nonsense names nobody
+	require.Equal(t, "anne", s.state.Agent("a1").Username)
+	require.Len(t, s.state.AgentsOf("main"), 2)
+}
