@@ -263,7 +263,7 @@ func TestThousandsOfUnauthenticatedConnections(t *testing.T) {
 
 	answered := 0
 	for began := time.Now(); opened.Load() < flood || answered < 100; {
-		require.Less(t, time.Since(began), time.Minute)
+		require.Less(t, time.Since(began), 5*time.Minute, "nobody is let in")
 		tr := &http.Transport{DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 2, 1)}}).DialContext}
 		resp := get(t, &http.Client{Transport: tr, Timeout: 10 * time.Second}, "http://"+l.Addr().String()+"/", "Authorization", token)
 		require.Equal(t, http.StatusOK, resp.StatusCode)
