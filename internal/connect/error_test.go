@@ -209,7 +209,6 @@ func TestRefusedRequestsAreNotSent(t *testing.T) {
 	many := make([]string, MaxFilterSize+1)
 	for name, call := range map[string]func() error{
 		"distribution of a bare id": func() error { _, err := c.GetTrafficDistribution(t.Context(), "0aaaaaaa-0000"); return err },
-		"description of a bare id":  func() error { _, err := c.DescribeTrafficDistributionGroup(t.Context(), "0aaaaaaa-0000"); return err },
 		"members of a bare id": func() error {
 			_, err := c.ListTrafficDistributionGroupUsers(t.Context(), "0aaaaaaa-0000", "")
 			return err

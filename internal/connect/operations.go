@@ -16,7 +16,6 @@ import (
 // The operations that are called, by Amazon's names.
 const (
 	OpListTrafficDistributionGroups     = "ListTrafficDistributionGroups"
-	OpDescribeTrafficDistributionGroup  = "DescribeTrafficDistributionGroup"
 	OpGetTrafficDistribution            = "GetTrafficDistribution"
 	OpListTrafficDistributionGroupUsers = "ListTrafficDistributionGroupUsers"
 	OpListUsers                         = "ListUsers"
@@ -29,7 +28,6 @@ const (
 // Operations is the complete list of operations that are ever called. All of them read.
 var Operations = []string{
 	OpListTrafficDistributionGroups,
-	OpDescribeTrafficDistributionGroup,
 	OpGetTrafficDistribution,
 	OpListTrafficDistributionGroupUsers,
 	OpListUsers,
@@ -151,29 +149,9 @@ func (c *Client) ListTrafficDistributionGroups(ctx context.Context, instanceID s
 			func(out *sdk.ListTrafficDistributionGroupsOutput) ([]types.TrafficDistributionGroupSummary, *string) {
 				return out.TrafficDistributionGroupSummaryList, out.NextToken
 			},
-			func(s types.TrafficDistributionGroupSummary) (TDGSummary, error) {
-				return tdgSummary(types.TrafficDistributionGroup{
-					Arn: s.Arn, Id: s.Id, InstanceArn: s.InstanceArn, IsDefault: s.IsDefault, Name: s.Name, Status: s.Status,
-				})
-			}))
+			tdgSummary))
 		return page.items, page.next, err
 	})
-}
-
-// DescribeTrafficDistributionGroup returns the traffic distribution group with the given ARN.
-func (c *Client) DescribeTrafficDistributionGroup(ctx context.Context, arn string) (TDGSummary, error) {
-	if err := c.needARN(OpDescribeTrafficDistributionGroup, arn); err != nil {
-		return TDGSummary{}, err
-	}
-	in := &sdk.DescribeTrafficDistributionGroupInput{TrafficDistributionGroupId: &arn}
-	tdg, _, err := invoke(ctx, c, OpDescribeTrafficDistributionGroup, Roster, in, c.api.DescribeTrafficDistributionGroup,
-		func(out *sdk.DescribeTrafficDistributionGroupOutput) (TDGSummary, error) {
-			if out.TrafficDistributionGroup == nil {
-				return TDGSummary{}, malformedError("no TrafficDistributionGroup in the answer")
-			}
-			return tdgSummary(*out.TrafficDistributionGroup)
-		})
-	return tdg, err
 }
 
 // GetTrafficDistribution returns how the traffic distribution group with the given ARN is distributed.
@@ -349,7 +327,7 @@ func everyPage[T any](
 	}
 }
 
-func tdgSummary(g types.TrafficDistributionGroup) (TDGSummary, error) {
+func tdgSummary(g types.TrafficDistributionGroupSummary) (TDGSummary, error) {
 	id, err := needID("traffic distribution group", g.Id, g.Arn)
 	if err != nil {
 		return TDGSummary{}, err

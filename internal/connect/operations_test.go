@@ -216,8 +216,6 @@ func TestListsOfOnePage(t *testing.T) {
 		case strings.HasPrefix(path, "/instance/"):
 			body = `{"Instance":{"Id":"i","Arn":"a","InstanceAlias":"acme","InstanceStatus":"ACTIVE"},"ReplicationConfiguration":{"SourceRegion":"us-east-1",
 				"ReplicationStatusSummaryList":[{"Region":"us-west-2","ReplicationStatus":"INSTANCE_REPLICATION_COMPLETE"}]}}`
-		case strings.HasPrefix(path, "/traffic-distribution-group/"):
-			body = `{"TrafficDistributionGroup":{"Id":"g","Arn":"arn:aws:connect:us-east-1:1:traffic-distribution-group/g","Name":"default","Status":"ACTIVE","IsDefault":true}}`
 		}
 		write(200, "", body)(w, r)
 	}, nil)
@@ -241,10 +239,6 @@ func TestListsOfOnePage(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, InstanceInfo{ID: "i", ARN: "a", Alias: "acme", Status: "ACTIVE", SourceRegion: "us-east-1",
 		Replicas: []Replica{{Region: "us-west-2", Status: "INSTANCE_REPLICATION_COMPLETE"}}}, instance)
-
-	tdg, err := c.DescribeTrafficDistributionGroup(t.Context(), testTDG)
-	require.NoError(t, err)
-	require.Equal(t, TDGSummary{ID: "g", ARN: "arn:aws:connect:us-east-1:1:traffic-distribution-group/g", Name: "default", Status: "ACTIVE", IsDefault: true}, tdg)
 }
 
 // A list is whole or an error: half a list of groups would look like groups that were deleted.
