@@ -150,6 +150,9 @@ func TestOtherGroups(t *testing.T) {
 		require.Empty(t, s.state.TDG("one").Setup)
 		require.Equal(t, east, s.state.TDG("one").Agents.Adopted.target())
 	}
+	for _, r := range s.state.Group("main").Regions {
+		require.Contains(t, []string{east, west}, r.Region)
+	}
 }
 
 // TestContactChanges: whatever Amazon Connect shows otherwise than before is stored, and nothing else is. The fields that the core
@@ -212,6 +215,23 @@ func TestReportObserves(t *testing.T) {
 	require.Equal(t, s.now, report(west, 0))
 	s.now = s.now.Add(time.Minute)
 	require.Equal(t, s.now.Add(-time.Minute), report(west, 0))
+
+	// A contact that only the desktop shows from now on is stored as such; and so is that it is gone with the desktop.
+	for _, channel := range []string{"VOICE", "TASK"} {
+		s = floorOf(t, "carl")
+		read := func(contacts ...Contact) Effects {
+			s.now = s.now.Add(time.Second)
+			return s.step(UserData{Group: "main", Region: east, StartedAt: s.now, Users: []UserRecord{{ID: "carl", RoutingProfile: "sales", Contacts: contacts}}})
+		}
+		read(Contact{ID: "c", Channel: channel})
+		s.step(Report{AgentID: "carl", At: s.now, HasContacts: true, Contacts: []ReportedContact{{"c", channel, "CONNECTED"}}})
+		require.Len(t, read().Agents, 1)
+		require.True(t, s.state.Agent("carl").Lists[0].Contacts[0].Desktop)
+		s.step(rounds(s, "default", toWest, toWest))
+		s.now = s.now.Add(reportFresh + time.Second)
+		require.Len(t, s.step(Tick{}).Agents, 1)
+		require.Empty(t, s.state.Agent("carl").Lists[0].Contacts)
+	}
 
 	// Of an agent of whom nothing is known, contacts without a Region cannot be placed.
 	s = newService(t, defaults(), mainGroup(Regional))
