@@ -209,7 +209,7 @@ func TestStreamsCountUntilTheyAreClosed(t *testing.T) {
 }
 
 // Thousands of unauthenticated connections from several machines, silent ones, slow ones and such that ask what anybody may, on real
-// sockets: a desktop connects, asks and keeps its stream all the same.
+// sockets: a desktop connects, asks and keeps its stream all the same, while they come and when the house is full of them.
 func TestThousandsOfUnauthenticatedConnections(t *testing.T) {
 	const flood, room = 4000, 1000
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -244,11 +244,15 @@ func TestThousandsOfUnauthenticatedConnections(t *testing.T) {
 	var opened atomic.Int64
 	for machine := range 4 {
 		wg.Go(func() {
-			for n := 0; ctx.Err() == nil; n++ {
+			for n := 0; n < flood/4; {
 				c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(machine+1))}}).DialContext(ctx, "tcp", l.Addr().String())
+				if ctx.Err() != nil {
+					return
+				}
 				if err != nil {
 					continue
 				}
+				n++
 				opened.Add(1)
 				switch n % 3 {
 				case 1:
@@ -263,7 +267,7 @@ func TestThousandsOfUnauthenticatedConnections(t *testing.T) {
 
 	answered := 0
 	for began := time.Now(); opened.Load() < flood || answered < 100; {
-		require.Less(t, time.Since(began), 5*time.Minute, "nobody is let in")
+		require.Less(t, time.Since(began), time.Minute, "nobody is let in")
 		tr := &http.Transport{DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 2, 1)}}).DialContext}
 		resp := get(t, &http.Client{Transport: tr, Timeout: 10 * time.Second}, "http://"+l.Addr().String()+"/", "Authorization", token)
 		require.Equal(t, http.StatusOK, resp.StatusCode)
