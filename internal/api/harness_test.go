@@ -487,7 +487,7 @@ func (b *syncBuffer) String() string {
 	return b.b.String()
 }
 
-// as is an authenticator of the tests: who calls is in a header.
+// as is an authenticator of the tests: who calls is in a header, as roles with + between them, and the agent after a colon.
 type as struct{}
 
 func (as) Authenticate(r *http.Request) (auth.Identity, error) {
@@ -495,10 +495,12 @@ func (as) Authenticate(r *http.Request) (auth.Identity, error) {
 	if who == "" {
 		return auth.Identity{}, auth.ErrUnauthenticated
 	}
-	role, agent, _ := strings.Cut(who, ":")
-	id := auth.Identity{Subject: who, AgentID: agent}
-	if role != "nobody" {
-		id.Roles = []auth.Role{auth.Role(role)}
+	roles, agent, _ := strings.Cut(who, ":")
+	id := auth.Identity{Subject: who, AgentID: agent, Expires: time.Now().Add(time.Hour)}
+	if roles != "nobody" {
+		for role := range strings.SplitSeq(roles, "+") {
+			id.Roles = append(id.Roles, auth.Role(role))
+		}
 	}
 	return id, nil
 }
