@@ -104,7 +104,7 @@ func (f *floor) run(s *session) {
 		Store: s, Holder: "replica", Groups: []failover.GroupConfig{group}, Retention: c.Stream.ReplayRetention,
 		Settings: failover.Settings{
 			Confirmations: c.Poll.Confirmations, ConflictAfter: c.Poll.ConflictAfter, RegionDownAfter: c.Failover.RegionDownAfter,
-			ContactsMaxAge: c.Failover.ContactsMaxAge, ConfigureErrorAfter: c.Failover.ConfigureErrorAfter, StaleRelease: c.Failover.StaleRelease,
+			ContactsMaxAge: c.Failover.ContactsMaxAge, MaxUnknown: c.Failover.MaxUnknown, ConfigureErrorAfter: c.Failover.ConfigureErrorAfter, StaleRelease: c.Failover.StaleRelease,
 			ConfirmWithin: c.Failover.ConfirmWithin, DrainInterval: c.Poll.DrainInterval, Pace: c.Failover.Pace,
 		},
 		Sources: []orchestrator.GroupSources{{

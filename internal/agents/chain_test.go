@@ -79,7 +79,7 @@ func newChain(t *testing.T, o chainOptions) *chain {
 	}
 	c.reader = New(opts)
 	c.state = failover.New(failover.Settings{
-		Confirmations: 1, ConflictAfter: time.Minute, RegionDownAfter: 30 * time.Second, ContactsMaxAge: time.Minute,
+		Confirmations: 1, ConflictAfter: time.Minute, RegionDownAfter: 30 * time.Second, ContactsMaxAge: time.Minute, MaxUnknown: 15 * time.Minute,
 		ConfigureErrorAfter: time.Minute, ConfirmWithin: 5 * time.Minute, DrainInterval: opts.DrainInterval,
 	}, []failover.GroupConfig{{
 		Name: main, Routing: opts.Routing, TDGs: o.groups, Instances: []failover.Instance{

@@ -160,7 +160,7 @@ func newLeader(t testing.TB, url string) *leader {
 	l := &leader{t: t, store: st, lease: lease, now: time.Now().UTC().Truncate(time.Microsecond)}
 	newID := func(time.Time) string { return uuid.Must(uuid.NewV7()).String() }
 	l.state = failover.New(failover.Settings{
-		Confirmations: 1, ConflictAfter: time.Minute, RegionDownAfter: 30 * time.Second, ContactsMaxAge: time.Minute,
+		Confirmations: 1, ConflictAfter: time.Minute, RegionDownAfter: 30 * time.Second, ContactsMaxAge: time.Minute, MaxUnknown: 15 * time.Minute,
 		ConfigureErrorAfter: time.Minute, ConfirmWithin: 5 * time.Minute, DrainInterval: 5 * time.Second,
 	}, configured(), failover.Snapshot{}, newID)
 	l.step(failover.Started{})

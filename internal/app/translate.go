@@ -16,6 +16,7 @@ func settings(c *config.Config) failover.Settings {
 		ConflictAfter:       c.Poll.ConflictAfter,
 		RegionDownAfter:     c.Failover.RegionDownAfter,
 		ContactsMaxAge:      c.Failover.ContactsMaxAge,
+		MaxUnknown:          c.Failover.MaxUnknown,
 		ConfigureErrorAfter: c.Failover.ConfigureErrorAfter,
 		StaleRelease:        c.Failover.StaleRelease,
 		ConfirmWithin:       c.Failover.ConfirmWithin,

@@ -151,6 +151,8 @@ type Failover struct {
 	RegionDownAfter time.Duration `yaml:"regionDownAfter"`
 	// An older contact list is stale (R9).
 	ContactsMaxAge time.Duration `yaml:"contactsMaxAge"`
+	// How long a Region may have been silent for its last known empty contact lists to release agents (R9); 0: never.
+	MaxUnknown time.Duration `yaml:"maxUnknown"`
 	// How long a wrong set-up of a whole group lasts before its agents are told (R17).
 	ConfigureErrorAfter time.Duration `yaml:"configureErrorAfter"`
 	// Releases agents whose last known contact list was not empty so long after their Region went down (R9); 0: they are held until their contacts clear, or force.
@@ -228,6 +230,7 @@ func Default() *Config {
 		Failover: Failover{
 			RegionDownAfter:     30 * time.Second,
 			ContactsMaxAge:      time.Minute,
+			MaxUnknown:          15 * time.Minute,
 			ConfigureErrorAfter: time.Minute,
 			ConfirmWithin:       5 * time.Minute,
 		},

@@ -65,6 +65,7 @@ func (l *loader) validate(c *Config) {
 
 	l.duration("failover.regionDownAfter", c.Failover.RegionDownAfter, shortest)
 	l.duration("failover.contactsMaxAge", c.Failover.ContactsMaxAge, shortest)
+	l.duration("failover.maxUnknown", c.Failover.MaxUnknown, 0)
 	l.duration("failover.configureErrorAfter", c.Failover.ConfigureErrorAfter, shortest)
 	l.duration("failover.staleRelease", c.Failover.StaleRelease, 0)
 	l.duration("failover.confirmWithin", c.Failover.ConfirmWithin, shortest)

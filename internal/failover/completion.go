@@ -207,8 +207,10 @@ func (st *step) regionDown(a *Agent) {
 		st.leftRegion(a)
 		return
 	}
-	limit := max(st.set.ContactsMaxAge, 2*rs.SweepDuration)
-	if ids, _ := st.holding(a, f.DetectedAt); len(ids) == 0 && !list.ReadAt.IsZero() && st.now.Sub(list.ReadAt) <= limit {
+	// How old the list is counts from the Region's last answer to anybody: a Region that has been dead for ten minutes had nothing
+	// newer to show. What may have happened in these ten minutes is bounded by maxUnknown.
+	recent := !list.ReadAt.IsZero() && rs.AnsweredAt.Sub(list.ReadAt) <= st.recent(g, f.From) && st.now.Sub(rs.AnsweredAt) <= st.set.MaxUnknown
+	if ids, _ := st.holding(a, f.DetectedAt); len(ids) == 0 && recent {
 		f.Evidence = LastKnown
 	}
 }
@@ -323,21 +325,24 @@ func (st *step) confirm(a *Agent, at time.Time) {
 	st.surface(a)
 }
 
-// stallByPresence tells, once, that a complete read of the new Region made after confirmWithin does not show the
-// agent at work there (R12).
-func (st *step) stallByPresence(a *Agent, g *Group, o PassComplete) {
+// stallByPresence tells, once, that complete reads of both Regions made after confirmWithin show the agent at work in the Region
+// that was left, and not in the new one (R12). Who is seen in neither has gone home, as far as anybody knows.
+func (st *step) stallByPresence(a *Agent, g *Group) {
 	f := a.Last
-	if f == nil || o.Region != f.To || !st.mayStall(a) || o.StartedAt.Before(f.CompletedAt.Add(st.set.ConfirmWithin)) {
+	if f == nil || !st.mayStall(a) {
 		return
 	}
-	if l := a.list(g, f.To); l.Present && !l.Offline {
+	due := f.CompletedAt.Add(st.set.ConfirmWithin)
+	if g.region(f.To).SweepStartedAt.Before(due) || a.atWork(g, f.To, due) || !a.atWork(g, f.From, due) {
 		return
 	}
-	elsewhere := ""
-	if l := a.list(g, f.From); l.Present && !l.Offline {
-		elsewhere = f.From
-	}
-	st.stall(a, elsewhere)
+	st.stall(a, f.From)
+}
+
+// atWork says whether a read of the Region that began at since or later was the last to tell, and showed the agent there, not offline.
+func (a *Agent) atWork(g *Group, region string, since time.Time) bool {
+	l := a.list(g, region)
+	return l.Present && !l.Offline && !l.SeenAt.Before(since)
 }
 
 // mayStall: only who was there at completion, and has no next failover already, can be missed (R12).

@@ -38,6 +38,9 @@ func (st *step) userData(o UserData) {
 			continue
 		}
 		if a.RoutingProfile != u.RoutingProfile && u.RoutingProfile != "" {
+			if a.RoutingProfile != "" {
+				st.left[profileKey{a.Group, a.RoutingProfile}] = o.StartedAt
+			}
 			a.RoutingProfile = u.RoutingProfile
 			st.touch(a)
 		}
@@ -192,8 +195,25 @@ func (st *step) chunkComplete(o ChunkComplete) {
 		if slices.ContainsFunc(list.Contacts, func(c Contact) bool { return c.Blocking && !c.Desktop }) {
 			continue
 		}
+		if f := a.Failover; o.Filtered && f != nil && f.From == o.Region && !st.profileCertain(a, g, o.Region, o.StartedAt) {
+			continue
+		}
 		st.absent(a, g, o.Region, o.StartedAt, !o.Filtered, o.Filtered)
 	}
+}
+
+// profileCertain says whether a read of the agent's routing profile that began at the given time would have shown a contact of
+// the agent (R6): a read of the Region has shown the agent, with that profile, not long before, and nobody has been seen to leave the
+// profile since. A change of profile shows in no answer but one that holds the agent.
+func (s *State) profileCertain(a *Agent, g *Group, region string, at time.Time) bool {
+	list, limit := a.list(g, region), s.recent(g, region)
+	left := s.left[profileKey{g.Name, a.RoutingProfile}]
+	return list.Present && at.Sub(list.SeenAt) <= limit && at.Sub(left) > limit
+}
+
+// recent is how old what a Region showed may be to be concluded from (R6, R9): contactsMaxAge, or as long as two sweeps of it take.
+func (s *State) recent(g *Group, region string) time.Duration {
+	return max(s.set.ContactsMaxAge, 2*g.region(region).SweepDuration)
 }
 
 // passComplete finds who is in no routing profile's answer at all, and looks at presence (R1, R12).
@@ -218,7 +238,7 @@ func (st *step) passComplete(o PassComplete) {
 		return // presence says nothing (R20)
 	}
 	for _, a := range st.byGroup[o.Group] {
-		st.stallByPresence(a, g, o)
+		st.stallByPresence(a, g)
 	}
 	st.pairSweeps(g)
 }

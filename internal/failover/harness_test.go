@@ -28,7 +28,7 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 // defaults are those of docs/configuration.md.
 func defaults() Settings {
 	return Settings{
-		Confirmations: 1, ConflictAfter: time.Minute, RegionDownAfter: 30 * time.Second, ContactsMaxAge: time.Minute,
+		Confirmations: 1, ConflictAfter: time.Minute, RegionDownAfter: 30 * time.Second, ContactsMaxAge: time.Minute, MaxUnknown: 15 * time.Minute,
 		ConfigureErrorAfter: time.Minute, ConfirmWithin: 5 * time.Minute, DrainInterval: 5 * time.Second,
 	}
 }
@@ -181,7 +181,7 @@ func decodeAll[T any](t tester, rows map[string][]byte) (all []*T) {
 // inherit takes over what a process remembers without storing it.
 func (s *State) inherit(old *State) {
 	s.startedAt = old.startedAt
-	s.names, s.replicas = old.names, old.replicas
+	s.names, s.replicas, s.left = old.names, old.replicas, old.left
 	for id, t := range old.tdgs {
 		v := s.tdgs[id]
 		v.roundAt, v.Telephony.counted, v.Agents.counted, v.SignIn.counted = t.roundAt, t.Telephony.counted, t.Agents.counted, t.SignIn.counted

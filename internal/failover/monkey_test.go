@@ -61,6 +61,9 @@ func (m *monkey) service(t tester) *service {
 	set.Pace = pick(m, 0, 0, 0, 0.5, 2)
 	set.Confirmations = pick(m, 1, 1, 2)
 	set.RegionDownAfter = pick(m, 30*time.Second, 10*time.Second)
+	if set.RegionDownAfter < 30*time.Second {
+		set.MaxUnknown = time.Minute
+	}
 	set.StaleRelease = pick(m, 0, 0, 40*time.Second)
 	set.ConfirmWithin = pick(m, 5*time.Minute, 20*time.Second)
 	m.routing = pick(m, Regional, Regional, Global)

@@ -350,7 +350,7 @@ func (s *stage) floor(t *testing.T, a *arguments) {
 	for key, to := range map[string]*time.Duration{
 		"conflictAfter": &set.ConflictAfter, "regionDownAfter": &set.RegionDownAfter, "contactsMaxAge": &set.ContactsMaxAge,
 		"configureErrorAfter": &set.ConfigureErrorAfter, "staleRelease": &set.StaleRelease, "confirmWithin": &set.ConfirmWithin,
-		"drainInterval": &set.DrainInterval,
+		"drainInterval": &set.DrainInterval, "maxUnknown": &set.MaxUnknown,
 	} {
 		*to = a.duration(key, *to)
 	}

@@ -26,12 +26,18 @@ type State struct {
 	names    map[aliasKey]mention
 	replicas map[nameKey]mention
 
+	// left are the routing profiles that a read showed somebody to have left, and when that read began (R6). A new leader learns of
+	// it anew from its own reads.
+	left map[profileKey]time.Time
+
 	startedAt time.Time // of Started; before it nobody here asked anything, so no silence counts (R9)
 }
 
 type nameKey struct{ group, username string }
 
 type aliasKey struct{ group, region, id string }
+
+type profileKey struct{ group, profile string }
 
 // mention is an id or a username that ListUsers told, and when that pass began, in Unix microseconds.
 type mention struct {
@@ -59,6 +65,7 @@ func New(settings Settings, groups []GroupConfig, stored Snapshot, newID func(no
 		byAlias: make(map[aliasKey]*Agent),
 		tdgsOf:  make(map[string][]*TDG, len(groups)),
 		names:   make(map[aliasKey]mention), replicas: make(map[nameKey]mention),
+		left: make(map[profileKey]time.Time),
 	}
 	for _, c := range groups {
 		g := &Group{GroupConfig: c}
@@ -362,7 +369,7 @@ func sortedKeys[V any](m map[string]V) []string {
 type DrainItem struct {
 	Group, AgentID, Region string
 	UserID                 string // the agent's id in that Region
-	RoutingProfile         string // empty: not known
+	RoutingProfile         string // empty: not known, or not surely enough to conclude from it (R6)
 	FailoverID             string
 	DetectedAt             time.Time
 	ReadAt                 time.Time // when the last read of the agent in that Region began; zero: never
@@ -413,8 +420,12 @@ func (s *State) Work(now time.Time) Work {
 				w.Lookups = append(w.Lookups, LookupItem{a.Group, a.ID, c.ID, f.From})
 			}
 		}
+		profile := a.RoutingProfile
+		if !s.profileCertain(a, g, f.From, now) {
+			profile = ""
+		}
 		w.Drain = append(w.Drain, DrainItem{
-			Group: a.Group, AgentID: a.ID, Region: f.From, UserID: a.IDIn(f.From), RoutingProfile: a.RoutingProfile,
+			Group: a.Group, AgentID: a.ID, Region: f.From, UserID: a.IDIn(f.From), RoutingProfile: profile,
 			FailoverID: f.ID, DetectedAt: f.DetectedAt, ReadAt: list.ReadAt, Fresh: !f.EvidenceAt.IsZero(),
 			KnownEmpty: !list.ReadAt.IsZero() && !holds,
 		})

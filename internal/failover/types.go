@@ -19,7 +19,8 @@ type Settings struct {
 	Confirmations       int           // consecutive agreeing rounds that make a distribution change real (R14)
 	ConflictAfter       time.Duration // R14
 	RegionDownAfter     time.Duration // R9
-	ContactsMaxAge      time.Duration // R9
+	ContactsMaxAge      time.Duration // R6, R9
+	MaxUnknown          time.Duration // R9
 	ConfigureErrorAfter time.Duration // R17
 	StaleRelease        time.Duration // R9; 0: never
 	ConfirmWithin       time.Duration // R8, R12

@@ -16,6 +16,7 @@ type witness struct {
 	regions map[string]*watchedRegion // of the group; there is one group
 	ended   map[string]bool           // failovers
 	started time.Time                 // of the process
+	left    map[string]time.Time      // routing profiles, by the last read that showed somebody in another one than before
 
 	paced      map[string]int       // completions that failover.pace counts, by group
 	pacedSince map[string]time.Time // the first of them
@@ -30,6 +31,7 @@ type watched struct {
 	open      *watchedFailover
 	completed map[string]bool // failovers that may still stall
 	profile   string
+	seen      map[string]time.Time   // when a Region last showed the agent; not since it showed that the agent is not there
 	reads     map[string]watchedRead // the latest of each Region that counts for R6
 	known     map[string]watchedRead // the latest of any kind, as R9 wants it
 	others    []watchedRead          // global routing: what the other Region's view showed
@@ -67,17 +69,20 @@ type watchedRegion struct {
 func newWitness(s *service) *witness {
 	return &witness{
 		service: s, agents: map[string]*watched{}, regions: map[string]*watchedRegion{east: {}, west: {}},
-		ended: map[string]bool{}, paced: map[string]int{}, pacedSince: map[string]time.Time{},
+		ended: map[string]bool{}, left: map[string]time.Time{}, paced: map[string]int{}, pacedSince: map[string]time.Time{},
 	}
 }
 
-func (w *witness) restarted() { w.restarts++ }
+func (w *witness) restarted() {
+	w.restarts++
+	clear(w.left)
+}
 
 func (w *witness) agent(id string) *watched {
 	a := w.agents[id]
 	if a == nil {
 		a = &watched{
-			completed: map[string]bool{}, reads: map[string]watchedRead{}, known: map[string]watchedRead{}, reported: map[string]watchedReport{}, located: map[string]string{},
+			seen: map[string]time.Time{}, completed: map[string]bool{}, reads: map[string]watchedRead{}, known: map[string]watchedRead{}, reported: map[string]watchedReport{}, located: map[string]string{},
 		}
 		w.agents[id] = a
 	}
@@ -103,22 +108,29 @@ func (w *witness) before(o Observation) {
 		w.answered(o.Region)
 		for _, u := range o.Users {
 			if a := w.resolve(o.Group, o.Region, u.ID); a != nil {
-				if u.RoutingProfile != "" {
+				if u.RoutingProfile != "" && u.RoutingProfile != a.profile {
+					w.left[a.profile] = o.StartedAt
 					a.profile = u.RoutingProfile
 				}
+				w.see(a, o.Region, o.StartedAt, true)
 				w.read(a, o.Region, o.StartedAt, holdingOf(u.Contacts))
 			}
 		}
 		for _, id := range o.Absent {
 			if a := w.resolve(o.Group, o.Region, id); a != nil {
+				w.see(a, o.Region, o.StartedAt, false)
 				w.read(a, o.Region, o.StartedAt, nil)
 			}
 		}
 	case ChunkComplete:
 		w.answered(o.Region)
 		for _, a := range w.agents {
+			if !o.Filtered && slices.Contains(o.Profiles, a.profile) && len(a.known[o.Region].holding) == 0 && a.known[o.Region].startedAt.Before(o.StartedAt) {
+				w.see(a, o.Region, o.StartedAt, false)
+			}
 			switch {
 			case !slices.Contains(o.Profiles, a.profile) || !a.known[o.Region].startedAt.Before(o.StartedAt):
+			case o.Filtered && a.open != nil && a.open.from == o.Region && !w.certain(a, o.Region, o.StartedAt): // R6
 			case o.Filtered:
 				w.read(a, o.Region, o.StartedAt, nil)
 			case len(a.known[o.Region].holding) == 0 && (a.open == nil || a.open.from != o.Region):
@@ -131,6 +143,9 @@ func (w *witness) before(o Observation) {
 			r.swept = o.FinishedAt.Sub(o.StartedAt)
 		}
 		for _, a := range w.agents {
+			if !o.Filtered && a.known[o.Region].startedAt.Before(o.StartedAt) {
+				w.see(a, o.Region, o.StartedAt, false)
+			}
 			switch {
 			case !a.known[o.Region].startedAt.Before(o.StartedAt):
 			case o.Filtered:
@@ -178,6 +193,36 @@ func (w *witness) answered(region string) {
 			a.open.downAt = time.Time{}
 		}
 	}
+}
+
+// see keeps whether a Region showed the agent; with global routing there is one view.
+func (w *witness) see(a *watched, region string, startedAt time.Time, there bool) {
+	if w.regions[region] == nil {
+		return
+	}
+	if w.groups[0].Routing == Global {
+		region = ""
+	}
+	switch {
+	case there && !startedAt.Before(a.seen[region]):
+		a.seen[region] = startedAt
+	case !there && startedAt.After(a.seen[region]):
+		delete(a.seen, region)
+	}
+}
+
+// certain says whether a set of the agent's routing profile would have shown a contact: the Region has shown the agent lately, and nobody
+// has left the profile lately (R6).
+func (w *witness) certain(a *watched, region string, at time.Time) bool {
+	limit := max(w.set.ContactsMaxAge, 2*w.regions[region].swept)
+	if left, ok := w.left[a.profile]; ok && at.Sub(left) <= limit {
+		return false
+	}
+	if w.groups[0].Routing == Global {
+		region = ""
+	}
+	seen, ok := a.seen[region]
+	return ok && at.Sub(seen) <= limit
 }
 
 // read keeps the latest read of each Region, by when it began.
@@ -521,10 +566,14 @@ func (w *witness) checkCompletion(o Observation, a *watched, e *Event) {
 		if !down {
 			w.fail("%s completed by what was last known of a Region that is not down", f.id)
 		}
-		last, limit := a.known[f.from], max(w.set.ContactsMaxAge, 2*w.regions[f.from].swept)
+		last, region := a.known[f.from], w.regions[f.from]
+		limit := max(w.set.ContactsMaxAge, 2*region.swept)
+		if w.restarts > 0 {
+			limit += w.set.RegionDownAfter / 6 // when a Region last answered is stored once in a while
+		}
 		released := w.set.StaleRelease > 0 && w.now.Sub(f.downAt) >= w.set.StaleRelease
-		if !released && (len(last.holding) > 0 || f.downAt.Sub(last.startedAt) > limit) {
-			w.fail("%s completed by what was known at %s: %v", f.id, last.startedAt, sortedIDs(last.holding))
+		if !released && (len(last.holding) > 0 || region.answered.Sub(last.startedAt) > limit || f.downAt.Sub(region.answered) > w.set.MaxUnknown) {
+			w.fail("%s completed by what was known at %s, the region's last answer was at %s: %v", f.id, last.startedAt, region.answered, sortedIDs(last.holding))
 		}
 	default:
 		w.fail("%s completed with evidence %q", f.id, e.Evidence)

@@ -53,7 +53,7 @@ func startChain(t *testing.T, config connectsim.Config) *chain {
 		group.Instances = append(group.Instances, failover.Instance{Region: region, CCPURL: "https://" + region + ".example/ccp-v2/"})
 	}
 	settings := failover.Settings{
-		Confirmations: 1, ConflictAfter: time.Minute, RegionDownAfter: 30 * time.Second, ContactsMaxAge: time.Minute,
+		Confirmations: 1, ConflictAfter: time.Minute, RegionDownAfter: 30 * time.Second, ContactsMaxAge: time.Minute, MaxUnknown: 15 * time.Minute,
 		ConfigureErrorAfter: time.Minute, ConfirmWithin: 5 * time.Minute, DrainInterval: 5 * time.Second,
 	}
 	n := 0
