@@ -3,7 +3,6 @@ package acceptance
 import (
 	"bytes"
 	"context"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +18,7 @@ import (
 	"changeover/internal/connect"
 	"changeover/internal/connectsim"
 	"changeover/internal/failover"
+	"changeover/internal/logtest"
 	"changeover/internal/orchestrator"
 	"changeover/internal/store"
 	"changeover/internal/tdg"
@@ -80,7 +80,7 @@ func (f *floor) start() { f.run(f.store.connect()) }
 func (f *floor) run(s *session) {
 	f.t.Helper()
 	c := f.config
-	log := slog.New(slog.NewTextHandler(f.log, nil))
+	log := logtest.New(f.log)
 	routing := failover.Regional
 	if f.State().View == connectsim.Global {
 		routing = failover.Global

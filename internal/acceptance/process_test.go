@@ -28,6 +28,7 @@ import (
 	"changeover/internal/api/contract"
 	"changeover/internal/config"
 	"changeover/internal/connectsim"
+	"changeover/internal/logtest"
 	"changeover/internal/postgres/postgrestest"
 )
 
@@ -109,6 +110,7 @@ func freeAddress(t testing.TB) string {
 func (s *service) check(t testing.TB) {
 	t.Helper()
 	out, err := exec.Command(s.program, "check", "--config", s.file).CombinedOutput()
+	_, _ = logtest.Output().Write(out)
 	require.NoError(t, err, "%s", out)
 }
 
@@ -129,7 +131,7 @@ func (s *service) start(t testing.TB) {
 		open := started
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
 			s.mu.Lock()
-			fmt.Fprintln(io.MultiWriter(&s.said, &s.all), lines.Text())
+			fmt.Fprintln(io.MultiWriter(&s.said, &s.all, logtest.Output()), lines.Text())
 			s.mu.Unlock()
 			if open != nil && strings.Contains(lines.Text(), `"msg":"started"`) {
 				close(open)

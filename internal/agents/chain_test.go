@@ -3,7 +3,6 @@ package agents
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"slices"
 	"sync"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"changeover/internal/connect"
 	"changeover/internal/connectsim"
 	"changeover/internal/failover"
+	"changeover/internal/logtest"
 )
 
 const (
@@ -61,7 +61,7 @@ func newChain(t *testing.T, o chainOptions) *chain {
 	opts := Options{
 		Group: main, Routing: failover.Routing(string(o.sim.View)), RequestsPerSecond: o.rate,
 		AgentInterval: 15 * time.Second, DrainInterval: 5 * time.Second, MembershipInterval: 15 * time.Minute,
-		Log: slog.New(slog.DiscardHandler),
+		Log: logtest.New(nil),
 	}
 	if opts.Routing == "" {
 		opts.Routing = failover.Regional

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"sync"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	"changeover/internal/connect"
 	"changeover/internal/connectsim"
 	"changeover/internal/failover"
+	"changeover/internal/logtest"
 )
 
 // amazon is a simulator with Amazon's default quotas; its agents follow a shift so late that it does not disturb.
@@ -876,7 +876,7 @@ func TestR2ReplicaWithOtherIDs(t *testing.T) {
 func BenchmarkSetWork(b *testing.B) {
 	const agents = 50_000
 	r := New(Options{
-		Group: main, Routing: failover.Regional, RequestsPerSecond: 1.2, Log: slog.New(slog.DiscardHandler),
+		Group: main, Routing: failover.Regional, RequestsPerSecond: 1.2, Log: logtest.New(nil),
 		Instances: []Instance{{Client: nowhere(east)}, {Client: nowhere(west)}},
 	})
 	var w failover.Work

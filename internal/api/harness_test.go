@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -26,6 +25,7 @@ import (
 	"changeover/internal/api/apitest"
 	"changeover/internal/api/auth"
 	"changeover/internal/failover"
+	"changeover/internal/logtest"
 	"changeover/internal/postgres/postgrestest"
 	"changeover/internal/store"
 	"changeover/internal/stream"
@@ -93,7 +93,7 @@ func startService(t testing.TB, before func(*dbProxy), change ...func(*api.Optio
 	s := &service{t: t, logs: &syncBuffer{}}
 	direct := postgrestest.NewDatabase(t)
 	s.db = newDBProxy(t, direct)
-	log := slog.New(slog.NewTextHandler(s.logs, nil))
+	log := logtest.New(s.logs)
 	var err error
 	s.store, err = store.Open(t.Context(), store.Options{URL: s.db.url, Log: log})
 	require.NoError(t, err)

@@ -2,7 +2,6 @@ package app
 
 import (
 	"bytes"
-	"log/slog"
 	"regexp"
 	"testing"
 
@@ -10,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"changeover/internal/config"
+	"changeover/internal/logtest"
 	"changeover/internal/postgres/postgrestest"
 	"changeover/internal/store"
 )
@@ -26,7 +26,7 @@ func TestVerifyAudit(t *testing.T) {
 	}
 	verify := func(anchors ...string) (string, error) {
 		var out bytes.Buffer
-		err := VerifyAudit(t.Context(), c, anchors, slog.New(slog.DiscardHandler), &out)
+		err := VerifyAudit(t.Context(), c, anchors, logtest.New(nil), &out)
 		return out.String(), err
 	}
 	out, err := verify()

@@ -19,6 +19,7 @@ import (
 
 	"changeover/internal/api/contract"
 	"changeover/internal/connectsim"
+	"changeover/internal/logtest"
 	"changeover/internal/postgres/postgrestest"
 )
 
@@ -51,7 +52,7 @@ func (i *issuer) token(t *testing.T, agent string, life time.Duration, roles ...
 	}
 	token, err := jwt.Signed(i.signer).Claims(claims).Serialize()
 	require.NoError(t, err)
-	return token
+	return logtest.Secret(token)
 }
 
 // as sends a request with a token; the answer's body is read.
@@ -72,8 +73,7 @@ func (s *service) as(t *testing.T, token, method, path string, header ...string)
 	return answer, string(body)
 }
 
-// A desktop and an operator work with their tokens, and nobody gets what is not theirs. Nothing that could be a token is
-// in the log afterwards.
+// A desktop and an operator work with their tokens, and nobody gets what is not theirs. TestMain looks for their credentials in the log.
 func TestTokens(t *testing.T) {
 	t.Parallel()
 	idp := newIssuer(t)
@@ -187,7 +187,4 @@ func TestTokens(t *testing.T) {
 	})
 
 	s.stop(t)
-	for _, token := range []string{mine, operator, viewer} {
-		require.NotContains(t, s.log.String(), token[strings.LastIndexByte(token, '.')+1:], "a token was logged")
-	}
 }

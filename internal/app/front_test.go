@@ -29,6 +29,7 @@ import (
 	"changeover/internal/api/contract"
 	"changeover/internal/config"
 	"changeover/internal/connectsim"
+	"changeover/internal/logtest"
 	"changeover/internal/postgres/postgrestest"
 )
 
@@ -66,7 +67,7 @@ func TestFrontDoorOverTLS(t *testing.T) {
 	c.HTTP.TLSCert, c.HTTP.TLSKey = cert, key
 	c.CORS.AllowedOrigins = []string{desktopOrigin}
 	var table bytes.Buffer
-	require.NoError(t, Check(t.Context(), c, Options{Log: slog.New(slog.DiscardHandler)}, &table))
+	require.NoError(t, Check(t.Context(), c, Options{Log: logtest.New(nil)}, &table))
 	require.Regexp(t, `TLS certificate +ok +valid until `, table.String())
 	s := start(t, c)
 	token := issuer.token(t, agent, time.Hour, "viewer")
@@ -244,7 +245,7 @@ func TestFloodOfConnections(t *testing.T) {
 func TestPasswordsAreNeverWritten(t *testing.T) {
 	t.Parallel()
 	log := &lockedBuffer{}
-	o := Options{Log: NewLogger(log, slog.LevelDebug)}
+	o := Options{Log: NewLogger(io.MultiWriter(log, logtest.Output()), slog.LevelDebug)}
 	floor := newFloor(t, connectsim.Config{Agents: 1})
 
 	with := func(raw, password string) config.Secret {

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -21,6 +20,7 @@ import (
 	"changeover/internal/api/contract"
 	"changeover/internal/config"
 	"changeover/internal/connectsim"
+	"changeover/internal/logtest"
 	"changeover/internal/postgres/postgrestest"
 )
 
@@ -105,7 +105,7 @@ type service struct {
 
 func start(t *testing.T, c *config.Config) *service {
 	s := &service{client: &http.Client{Transport: apitest.NewTransport(t, &http.Transport{DisableKeepAlives: true})}, log: &bytes.Buffer{}}
-	a, err := New(t.Context(), c, Options{Log: slog.New(slog.NewTextHandler(s.log, nil))})
+	a, err := New(t.Context(), c, Options{Log: logtest.New(s.log)})
 	require.NoError(t, err)
 	s.App = a
 	t.Cleanup(func() {

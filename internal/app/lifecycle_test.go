@@ -3,20 +3,21 @@ package app
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"changeover/internal/logtest"
 )
 
 func TestStepsRunLastFirstAndAllOfThem(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var order []string
-		l := &lifecycle{log: slog.New(slog.DiscardHandler)}
+		l := &lifecycle{log: logtest.New(nil)}
 		l.onStop("database", time.Second, func(context.Context) error { order = append(order, "database"); return nil })
 		l.onStop("hanging", time.Second, func(ctx context.Context) error {
 			order = append(order, "hanging")
@@ -40,7 +41,7 @@ func TestStoppedByTwoAtOnceRunsOnceAndBothWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		runs := 0
-		l := &lifecycle{log: slog.New(slog.DiscardHandler)}
+		l := &lifecycle{log: logtest.New(nil)}
 		l.onStop("slow", time.Minute, func(ctx context.Context) error {
 			runs++
 			<-ctx.Done()
@@ -58,7 +59,7 @@ func TestStoppedByTwoAtOnceRunsOnceAndBothWait(t *testing.T) {
 func TestGoroutineIsWaitedForButNotForever(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := &lifecycle{log: slog.New(slog.DiscardHandler)}
+		l := &lifecycle{log: logtest.New(nil)}
 		release := make(chan struct{})
 		l.goFunc("stubborn", time.Second, func(context.Context) error { <-release; return nil })
 		ended := false

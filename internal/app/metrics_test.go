@@ -2,7 +2,6 @@ package app
 
 import (
 	"flag"
-	"log/slog"
 	"os"
 	"regexp"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"changeover/internal/connectsim"
+	"changeover/internal/logtest"
 )
 
 var update = flag.Bool("update", false, "write docs/metrics.md again")
@@ -33,7 +33,7 @@ var metricNames = []string{
 func TestMetricsPage(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	c := configuration(newFloor(t, connectsim.Config{}), "postgres://127.0.0.1:1/never-asked")
-	a, err := New(t.Context(), c, Options{Log: slog.New(slog.DiscardHandler), Registry: registry})
+	a, err := New(t.Context(), c, Options{Log: logtest.New(nil), Registry: registry})
 	require.NoError(t, err)
 	require.NoError(t, a.Stop(t.Context()))
 

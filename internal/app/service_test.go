@@ -3,7 +3,6 @@ package app
 import (
 	"bytes"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -18,6 +17,7 @@ import (
 	"changeover/internal/config"
 	"changeover/internal/connect"
 	"changeover/internal/connectsim"
+	"changeover/internal/logtest"
 	"changeover/internal/postgres/postgrestest"
 )
 
@@ -80,7 +80,7 @@ func TestOnlyReadingOperationsAreCalled(t *testing.T) {
 		{Name: "default", Default: true, Agents: 2}, {Name: "second", ID: "0aaaaaaa-0000-0000-0000-000000000002", Agents: 1},
 	}})
 	c := configuration(regional, postgrestest.NewDatabase(t))
-	require.NoError(t, Check(t.Context(), c, Options{Log: slog.New(slog.DiscardHandler)}, io.Discard))
+	require.NoError(t, Check(t.Context(), c, Options{Log: logtest.New(nil)}, io.Discard))
 	s := start(t, c)
 	for _, a := range regional.Agents() {
 		s.untilWorksIn(t, a.ID, east)
@@ -176,7 +176,7 @@ func TestCheckPrintsWhatItFinds(t *testing.T) {
 	c := configuration(floor, postgrestest.NewDatabase(t))
 	check := func() (string, error) {
 		var out bytes.Buffer
-		err := Check(t.Context(), c, Options{Log: slog.New(slog.DiscardHandler)}, &out)
+		err := Check(t.Context(), c, Options{Log: logtest.New(nil)}, &out)
 		return out.String(), err
 	}
 	table, err := check()
@@ -211,11 +211,11 @@ func TestStartThatFailsLeavesNothing(t *testing.T) {
 	floor := newFloor(t, connectsim.Config{})
 	c := configuration(floor, postgrestest.NewDatabase(t))
 	c.HTTP.MetricsListen = taken.Listener.Addr().String()
-	err := Run(t.Context(), c, Options{Log: slog.New(slog.DiscardHandler)})
+	err := Run(t.Context(), c, Options{Log: logtest.New(nil)})
 	require.ErrorContains(t, err, "http.metricsListen")
 
 	c.Database.URL = "postgres://host:notaport/db"
-	_, err = New(t.Context(), c, Options{Log: slog.New(slog.DiscardHandler)})
+	_, err = New(t.Context(), c, Options{Log: logtest.New(nil)})
 	require.ErrorContains(t, err, "database.url")
 }
 

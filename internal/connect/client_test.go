@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -24,6 +23,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
+
+	"changeover/internal/logtest"
 )
 
 const distribution = `{"AgentConfig":{"Distributions":[{"Region":"us-east-1","Percentage":100},{"Region":"us-west-2","Percentage":0}]}}`
@@ -389,7 +390,7 @@ func TestRegionsShareNothing(t *testing.T) {
 func TestOutageIsLoggedTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		c, transport := newSwitched(t, refusingTransport, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+		c, transport := newSwitched(t, refusingTransport, func(o *Options) { o.Log = logtest.New(&log) })
 		for range 600 {
 			_, _ = c.GetTrafficDistribution(t.Context(), testTDG)
 			time.Sleep(100 * time.Millisecond)

@@ -1,7 +1,6 @@
 package connect
 
 import (
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -9,7 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
+
+	"changeover/internal/logtest"
 )
 
 // Credentials of the tests; no text that is shown or logged may hold them.
@@ -41,13 +41,15 @@ func TestMain(m *testing.M) {
 	if err := os.Unsetenv("AWS_CA_BUNDLE"); err != nil {
 		panic(err)
 	}
-	goleak.VerifyTestMain(m)
+	logtest.Secret(testSecretKey)
+	logtest.Secret(testSessionToken)
+	logtest.Main(m)
 }
 
 // newClient makes a Client with generous limits; change is applied to its options.
 func newClient(t testing.TB, change func(*Options)) *Client {
 	t.Helper()
-	o := Options{Region: "us-west-2", RequestsPerSecond: 1000, Burst: 1000, RequestTimeout: 2 * time.Second, Log: slog.New(slog.DiscardHandler)}
+	o := Options{Region: "us-west-2", RequestsPerSecond: 1000, Burst: 1000, RequestTimeout: 2 * time.Second, Log: logtest.New(nil)}
 	if change != nil {
 		change(&o)
 	}

@@ -2,7 +2,6 @@ package connect_test
 
 import (
 	"fmt"
-	"log/slog"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -10,6 +9,7 @@ import (
 
 	"changeover/internal/connect"
 	"changeover/internal/connectsim"
+	"changeover/internal/logtest"
 
 	"github.com/stretchr/testify/require"
 )
@@ -23,7 +23,7 @@ func regionsOf(t *testing.T, sim *connectsim.Sim, change func(*connect.Options))
 		o := connect.Options{
 			Region: region, RequestsPerSecond: 1.2, Burst: 4, RequestTimeout: 4 * time.Second,
 			Transport: sim.Transport(),
-			Log:       slog.New(slog.DiscardHandler),
+			Log:       logtest.New(nil),
 		}
 		if change != nil {
 			change(&o)

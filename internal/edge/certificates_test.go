@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -17,6 +16,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
+
+	"changeover/internal/logtest"
 )
 
 // serial is that of the certificate which a new connection gets.
@@ -31,7 +32,7 @@ func serial(t *testing.T, s *started) int64 {
 // watched are certificates that are looked after until the test ends, in a bubble.
 func watched(t *testing.T, p pair, log io.Writer, m *Metrics) *Certificates {
 	t.Helper()
-	c, err := LoadCertificates(p.cert, p.key, slog.New(slog.NewTextHandler(log, nil)), m)
+	c, err := LoadCertificates(p.cert, p.key, logtest.New(log), m)
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -193,7 +194,7 @@ func TestCertificatesThatCannotBeLoaded(t *testing.T) {
 	// An expired one is better than nothing: whoever does not check is served, and the log says why others are not.
 	log := &logged{}
 	p = newPair(t, 10, time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC))
-	c, err := LoadCertificates(p.cert, p.key, slog.New(slog.NewTextHandler(log, nil)), nil)
+	c, err := LoadCertificates(p.cert, p.key, logtest.New(log), nil)
 	require.NoError(t, err)
 	require.Equal(t, 1999, c.NotAfter().Year())
 	require.Contains(t, log.String(), "has expired")

@@ -12,7 +12,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"io"
-	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -24,10 +23,11 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
+
+	"changeover/internal/logtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { logtest.Main(m) }
 
 // Each attack is named in the comment of its test. Those that take time are made in virtual time, over connections that are
 // pipes; those that need a kernel, on the loopback address.
@@ -96,7 +96,7 @@ func start(t testing.TB, o Options) *started {
 func serve(t testing.TB, o Options, l net.Listener) *started {
 	t.Helper()
 	s := &started{log: &logged{}, done: make(chan error, 1)}
-	o.Log = slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	o.Log = logtest.New(s.log)
 	if o.Handler == nil {
 		o.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "ok") })
 	}
@@ -213,7 +213,7 @@ var ca = sync.OnceValue(func() *authority {
 	return &authority{cert, key, pool}
 })
 
-var discard = slog.New(slog.DiscardHandler)
+var discard = logtest.New(nil)
 
 func must(err error) {
 	if err != nil {

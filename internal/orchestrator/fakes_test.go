@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,6 +16,7 @@ import (
 
 	"changeover/internal/agents"
 	"changeover/internal/failover"
+	"changeover/internal/logtest"
 	"changeover/internal/store"
 )
 
@@ -349,7 +349,7 @@ func start(t testing.TB, name string, s Store, change ...func(*Options)) *replic
 		Health: func() []store.RegionHealth {
 			return []store.RegionHealth{{Group: group, Region: east, State: "healthy"}}
 		},
-		Retention: 24 * time.Hour, Doorbell: r.doorbell, Metrics: NewMetrics(r.registry), Log: slog.New(slog.NewTextHandler(r.log, nil)),
+		Retention: 24 * time.Hour, Doorbell: r.doorbell, Metrics: NewMetrics(r.registry), Log: logtest.New(r.log),
 	}
 	for _, c := range change {
 		c(&o)

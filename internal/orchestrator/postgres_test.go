@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"sync"
 	"testing"
@@ -17,6 +16,7 @@ import (
 	"changeover/internal/connect"
 	"changeover/internal/connectsim"
 	"changeover/internal/failover"
+	"changeover/internal/logtest"
 	"changeover/internal/postgres/postgrestest"
 	"changeover/internal/store"
 	"changeover/internal/tdg"
@@ -32,7 +32,7 @@ type database struct {
 func newDatabase(t testing.TB) *database {
 	t.Helper()
 	url := postgrestest.NewDatabase(t)
-	s, err := store.Open(t.Context(), store.Options{URL: url, Log: slog.New(slog.DiscardHandler)})
+	s, err := store.Open(t.Context(), store.Options{URL: url, Log: logtest.New(nil)})
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	conn, err := pgx.Connect(t.Context(), url)
@@ -301,7 +301,7 @@ func TestR19FencedLeaderCommitsNothing(t *testing.T) {
 // realSources are those that read a simulated Amazon Connect.
 func realSources(t *testing.T, sim *connectsim.Sim) func(*Options) {
 	t.Helper()
-	log := slog.New(slog.DiscardHandler)
+	log := logtest.New(nil)
 	var distributions []tdg.Instance
 	var people []agents.Instance
 	for _, region := range []string{east, west} {

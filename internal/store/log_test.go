@@ -3,7 +3,6 @@ package store_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"testing"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"changeover/internal/failover"
+	"changeover/internal/logtest"
 	"changeover/internal/postgres/postgrestest"
 	"changeover/internal/store"
 )
@@ -221,7 +221,7 @@ func TestMigrateTogetherAndAgain(t *testing.T) {
 	require.ErrorContains(t, s.CheckSchema(t.Context()), "server migrate")
 	failed := make(chan error)
 	for range 4 {
-		go func() { failed <- store.Migrate(t.Context(), url, slog.New(slog.DiscardHandler)) }()
+		go func() { failed <- store.Migrate(t.Context(), url, logtest.New(nil)) }()
 	}
 	for range 4 {
 		require.NoError(t, <-failed)
@@ -230,7 +230,7 @@ func TestMigrateTogetherAndAgain(t *testing.T) {
 	commit(t, s, lead(t, s).Epoch, shifted(1, failover.Pending))
 	logID := query[string](t, conn, "SELECT log_id FROM event_log")
 	require.Len(t, logID, 12)
-	require.NoError(t, store.Migrate(t.Context(), url, slog.New(slog.DiscardHandler)))
+	require.NoError(t, store.Migrate(t.Context(), url, logtest.New(nil)))
 	require.Equal(t, logID, query[string](t, conn, "SELECT log_id FROM event_log"))
 	require.Equal(t, 1, query[int](t, conn, "SELECT count(*) FROM events"))
 

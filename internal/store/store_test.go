@@ -3,7 +3,6 @@ package store_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"testing"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"changeover/internal/failover"
+	"changeover/internal/logtest"
 	"changeover/internal/postgres/postgrestest"
 	"changeover/internal/store"
 )
@@ -19,12 +19,12 @@ func TestMain(m *testing.M) { postgrestest.Main(m) }
 
 var start = time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)
 
-var discard = slog.New(slog.DiscardHandler)
+var discard = logtest.New(nil)
 
 // open opens a store that is closed with the test.
 func open(t testing.TB, url string) *store.Store {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Options{URL: url, Log: slog.New(slog.DiscardHandler)})
+	s, err := store.Open(t.Context(), store.Options{URL: url, Log: logtest.New(nil)})
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	return s

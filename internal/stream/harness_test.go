@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"changeover/internal/failover"
+	"changeover/internal/logtest"
 	"changeover/internal/postgres/postgrestest"
 	"changeover/internal/store"
 )
@@ -94,7 +95,7 @@ func newHarness(t testing.TB, s Store, change ...func(*Options)) *harness {
 			options = append(options, Until(h.until))
 		}
 		handler(h.hub, options...).ServeHTTP(w, r)
-	}), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
+	}), ErrorLog: slog.NewLogLogger(logtest.New(nil).Handler(), slog.LevelError)}
 	go func() { _ = h.server.Serve(l) }()
 	h.run()
 	t.Cleanup(func() {

@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"changeover/internal/failover"
+	"changeover/internal/logtest"
 )
 
 // The tests of this file use real sockets, and so real time. What they wait for comes within milliseconds.
@@ -57,7 +58,7 @@ func eventually(t testing.TB, condition func() bool) {
 // serve serves a hub on a real socket until the test ends.
 func serveLive(t *testing.T, hub *Hub, change ...func(*httptest.Server)) *httptest.Server {
 	server := httptest.NewUnstartedServer(handler(hub))
-	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	server.Config.ErrorLog = slog.NewLogLogger(logtest.New(nil).Handler(), slog.LevelError)
 	for _, f := range change {
 		f(server)
 	}

@@ -3,7 +3,6 @@ package stream
 import (
 	"context"
 	"encoding/json"
-	"log/slog"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -14,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"changeover/internal/failover"
+	"changeover/internal/logtest"
 	"changeover/internal/postgres/postgrestest"
 	"changeover/internal/store"
 )
@@ -45,7 +45,7 @@ type postgresLog struct {
 
 func openPostgres(t testing.TB) *postgresLog {
 	url := postgrestest.NewDatabase(t)
-	s, err := store.Open(t.Context(), store.Options{URL: url, Log: slog.New(slog.DiscardHandler)})
+	s, err := store.Open(t.Context(), store.Options{URL: url, Log: logtest.New(nil)})
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	p := &postgresLog{Store: s, url: url, holder: "leader-0", agents: make(map[string]*failover.Agent)}

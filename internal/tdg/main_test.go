@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"sync"
 	"testing"
@@ -13,8 +12,7 @@ import (
 
 	"changeover/internal/connect"
 	"changeover/internal/failover"
-
-	"go.uber.org/goleak"
+	"changeover/internal/logtest"
 )
 
 func TestMain(m *testing.M) {
@@ -26,7 +24,7 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	goleak.VerifyTestMain(m)
+	logtest.Main(m)
 }
 
 const (
@@ -197,7 +195,7 @@ func start(t *testing.T, tdgs int, change func(*bench, *Options)) *bench {
 	o := Options{
 		Group:     "main",
 		Instances: []Instance{{"instance-" + east, b.east}, {"instance-" + west, b.west}},
-		Interval:  10 * time.Second, RequestsPerSecond: 1.2, Log: slog.New(slog.DiscardHandler),
+		Interval:  10 * time.Second, RequestsPerSecond: 1.2, Log: logtest.New(nil),
 	}
 	if change != nil {
 		change(b, &o)

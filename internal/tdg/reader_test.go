@@ -3,7 +3,6 @@ package tdg
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -11,6 +10,7 @@ import (
 
 	"changeover/internal/connect"
 	"changeover/internal/failover"
+	"changeover/internal/logtest"
 
 	"github.com/stretchr/testify/require"
 )
@@ -476,7 +476,7 @@ func TestSlowConsumer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		o := Options{
-			Group: "main", Interval: time.Second, RequestsPerSecond: 100, Log: slog.New(slog.DiscardHandler),
+			Group: "main", Interval: time.Second, RequestsPerSecond: 100, Log: logtest.New(nil),
 			Instances: []Instance{{"instance-" + east, newRegion(t, east, 3)}, {"instance-" + west, newRegion(t, west, 3)}},
 		}
 		emitted := 0

@@ -3,7 +3,6 @@ package tdg_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"slices"
 	"sync"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"changeover/internal/connect"
 	"changeover/internal/connectsim"
 	"changeover/internal/failover"
+	"changeover/internal/logtest"
 	"changeover/internal/tdg"
 
 	"github.com/stretchr/testify/require"
@@ -39,12 +39,12 @@ func startChain(t *testing.T, config connectsim.Config) *chain {
 	sim := connectsim.New(config)
 	regions := sim.Regions()
 	c := &chain{Sim: sim, rounds: map[string][]time.Time{}}
-	o := tdg.Options{Group: "main", Interval: 10 * time.Second, RequestsPerSecond: 1.2, Log: slog.New(slog.DiscardHandler)}
+	o := tdg.Options{Group: "main", Interval: 10 * time.Second, RequestsPerSecond: 1.2, Log: logtest.New(nil)}
 	group := failover.GroupConfig{Name: "main", Routing: failover.Regional}
 	for i, region := range regions {
 		client, err := connect.New(t.Context(), connect.Options{
 			Region: region, RequestsPerSecond: 1.2, Burst: 4, RequestTimeout: 4 * time.Second,
-			Transport: sim.Transport(), Log: slog.New(slog.DiscardHandler),
+			Transport: sim.Transport(), Log: logtest.New(nil),
 		})
 		require.NoError(t, err)
 		t.Cleanup(client.Close)

@@ -12,6 +12,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +23,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	document "changeover/api"
+	"changeover/internal/logtest"
 )
 
 // spec is the document, closed: unnamed fields are faults.
@@ -91,12 +93,41 @@ type transport struct {
 	base http.RoundTripper
 }
 
+// Secrets notes the credentials of a request, so that no log may hold them: the token, cookies, and a ticket in the URL (nil: none).
+func Secrets(h http.Header, u *url.URL) {
+	for _, value := range h.Values("Authorization") {
+		_, token, _ := strings.Cut(value, " ")
+		secret(token)
+	}
+	for _, value := range h.Values("Cookie") {
+		for pair := range strings.SplitSeq(value, ";") {
+			if name, value, _ := strings.Cut(strings.TrimSpace(pair), "="); strings.HasPrefix(name, "__Host-") {
+				secret(value)
+			}
+		}
+	}
+	if u != nil {
+		for _, ticket := range u.Query()["ticket"] {
+			secret(ticket)
+		}
+	}
+}
+
+// secret leaves out what is too short for a credential that is good.
+func secret(s string) {
+	if len(s) >= 20 {
+		logtest.Secret(s)
+	}
+}
+
 // RoundTrip implements http.RoundTripper.
 func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	Secrets(r.Header, r.URL)
 	resp, err := tr.base.RoundTrip(r)
 	if err != nil {
 		return nil, err
 	}
+	Secrets(http.Header{"Cookie": resp.Header["Set-Cookie"]}, nil)
 	fault := func(format string, args ...any) {
 		tr.t.Errorf("%s %s answered %d: %s", r.Method, r.URL.Path, resp.StatusCode, fmt.Sprintf(format, args...))
 	}
@@ -115,6 +146,10 @@ func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
+	var issued struct{ Ticket string }
+	if json.Unmarshal(body, &issued) == nil {
+		secret(issued.Ticket)
+	}
 	if err := tr.check(r, resp, media, body); err != nil {
 		fault("%v\nbody: %s", err, body)
 	}

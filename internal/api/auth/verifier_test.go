@@ -13,7 +13,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -21,6 +20,8 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/stretchr/testify/require"
+
+	"changeover/internal/logtest"
 )
 
 func TestGoodTokens(t *testing.T) {
@@ -426,7 +427,7 @@ func TestRefusalsAreLoggedOnceAMinute(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var log syncBuffer
-		v := newIssuer("rsa1").verifier(t, func(o *VerifierOptions) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+		v := newIssuer("rsa1").verifier(t, func(o *VerifierOptions) { o.Log = logtest.New(&log) })
 		expired := sign("rsa1", good(map[string]any{"exp": time.Now().Unix()}))
 		for range 90 {
 			for range 10 {

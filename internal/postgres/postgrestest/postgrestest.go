@@ -7,11 +7,11 @@ package postgrestest
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"strconv"
 	"sync"
@@ -22,6 +22,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
+	"changeover/internal/logtest"
 	"changeover/internal/postgres"
 	"changeover/internal/store"
 	"changeover/migrations"
@@ -44,7 +45,7 @@ var shared struct {
 	count    atomic.Int64
 }
 
-// Main is a TestMain: it runs the tests, ends the server and fails when goroutines were left behind.
+// Main is a TestMain: it runs the tests, ends the server and fails when goroutines were left behind, or a secret was logged.
 //
 //	func TestMain(m *testing.M) { postgrestest.Main(m) }
 func Main(m *testing.M, leaks ...goleak.Option) {
@@ -58,7 +59,7 @@ func Main(m *testing.M, leaks ...goleak.Option) {
 			code = 1
 		}
 	}
-	os.Exit(code)
+	os.Exit(logtest.Verify(code))
 }
 
 // stop ends a server as a crash does.
@@ -104,8 +105,11 @@ func create(t testing.TB, migrated bool) string {
 			t.Fatal(err)
 		}
 	}
-	return shared.server.URL(name)
+	return withPassword(shared.server.URL(name))
 }
+
+// withPassword adds a password to a URL. The server does not ask for it, and no log may hold it.
+func withPassword(url string) string { return url + "&password=" + logtest.Secret(rand.Text()) }
 
 func start() error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
@@ -127,7 +131,7 @@ func start() error {
 	if err := exec("postgres", "CREATE DATABASE "+template); err != nil {
 		return err
 	}
-	if err := store.Migrate(ctx, server.URL(template), slog.New(slog.DiscardHandler)); err != nil {
+	if err := store.Migrate(ctx, server.URL(template), logtest.New(nil)); err != nil {
 		return err
 	}
 	if err := exec("postgres", "ALTER DATABASE "+template+" IS_TEMPLATE true ALLOW_CONNECTIONS false"); err != nil {
@@ -199,7 +203,7 @@ func Start(t testing.TB) *Server {
 	t.Cleanup(s.Kill)
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	if err := store.Migrate(ctx, s.URL(), slog.New(slog.DiscardHandler)); err != nil {
+	if err := store.Migrate(ctx, s.URL(), logtest.New(nil)); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -226,7 +230,10 @@ func (s *Server) Start() {
 	if err != nil {
 		s.t.Fatalf("start PostgreSQL: %v", err)
 	}
-	s.server, s.url = server, server.URL(postgres.Database)
+	s.server = server
+	if s.url == "" {
+		s.url = withPassword(server.URL(postgres.Database))
+	}
 }
 
 // Stop stops the server as an administrator does: open transactions are rolled back, clients are told.
