@@ -18,6 +18,8 @@ import (
 type serveCommand struct {
 	Listen string `help:"Address of both Regions and of the control API." default:"127.0.0.1:8081"`
 
+	CCPListen []string `name:"ccp-listen" help:"Addresses of the two Regions' Contact Control Panels; none: they are not served." placeholder:"HOST:PORT,HOST:PORT"`
+
 	Seed             uint64   `help:"Makes ids and the floor repeatable." default:"1"`
 	Regions          []string `help:"Source Region and its replica." default:"us-east-1,us-west-2"`
 	TDG              []string `name:"tdg" help:"Traffic distribution groups, NAME or NAME=WEIGHT for their part of the agents; the first is the default one." default:"default"`
@@ -59,6 +61,9 @@ func (c *serveCommand) config() (connectsim.Config, error) {
 	if len(c.Regions) != 2 {
 		return cfg, fmt.Errorf("--regions %v: expected two", c.Regions)
 	}
+	if n := len(c.CCPListen); n != 0 && n != 2 {
+		return cfg, fmt.Errorf("--ccp-listen %v: expected two addresses, or none", c.CCPListen)
+	}
 	cfg.Regions = [2]string(c.Regions)
 	for i, g := range c.TDG {
 		name, weight, weighted := strings.Cut(g, "=")
@@ -94,22 +99,38 @@ func (c *serveCommand) Run(ctx context.Context, stdout io.Writer) error {
 		return fmt.Errorf("listen on %s: %w", c.Listen, err)
 	}
 	sim := connectsim.New(cfg)
-	srv := &http.Server{Handler: sim.Handler(), ReadHeaderTimeout: 10 * time.Second}
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	serve := func(h http.Handler) *http.Server {
+		srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+		wg.Go(func() {
+			<-ctx.Done()
+			// A hanging request (a fault) would hold a graceful shutdown up: nothing here is worth waiting for.
+			_ = srv.Close()
+		})
+		return srv
+	}
 	wg.Go(func() { sim.Run(ctx) })
-	wg.Go(func() {
-		<-ctx.Done()
-		// A hanging request (a fault) would hold a graceful shutdown up: nothing here is worth waiting for.
-		_ = srv.Close()
-	})
+	for i, address := range c.CCPListen {
+		h, err := sim.CCP(cfg.Regions[i])
+		if err != nil {
+			return err
+		}
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return fmt.Errorf("listen on %s: %w", address, err)
+		}
+		ccp := serve(h)
+		wg.Go(func() { _ = ccp.Serve(l) }) // ends with Close
+		fmt.Fprintf(stdout, "connectsim: Contact Control Panel of %s on http://%s/ccp-v2/?agent=ID\n", cfg.Regions[i], l.Addr())
+	}
+	srv := serve(sim.Handler())
 	url := "http://" + ln.Addr().String()
 	fmt.Fprintf(stdout, "connectsim: Amazon Connect of %s and %s on %s, instance %s, %d agents; control API under %s/_control/\n",
 		cfg.Regions[0], cfg.Regions[1], url, sim.InstanceID(), cfg.Agents, url)
 	err = srv.Serve(ln)
-	cancel()
-	wg.Wait()
 	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve %s: %w", url, err)
 	}

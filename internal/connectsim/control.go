@@ -17,6 +17,7 @@ import (
 //	DELETE /_control/agents/{agent}
 //	PUT    /_control/agents/{agent}/status         {status}
 //	POST   /_control/agents/{agent}/contacts       {channel, region, state}
+//	POST   /_control/agents/{agent}/force          what forceFailover() does in the agent's CCP
 //	PUT    /_control/contacts/{contact}            {state}
 //	POST   /_control/contacts/{contact}/end
 //	POST   /_control/contacts/{contact}/clear
@@ -26,6 +27,7 @@ import (
 //	DELETE /_control/faults                        all, latencies too; or ?region= &operation= of one
 //	PUT    /_control/latency                       {region, operation, latency}
 //	PUT    /_control/regions/{region}              {down}: "", refuse, hang, 503
+//	PUT    /_control/regions/{region}/ccp          {fault}: "", 503, silent, signin-missing, signin-invalid
 //	PUT    /_control/regions/{region}/views/{tdg}  {frozen}
 //	GET    /_control/floor
 //	PUT    /_control/floor                         what is not given becomes the default
@@ -93,6 +95,7 @@ func (s *Sim) controlHandler() http.Handler {
 			ContactID string `json:"contactId"`
 		}{id}, nil
 	})
+	handle("POST /_control/agents/{agent}/force", func(r *http.Request) (any, error) { return nil, s.ForceMove(r.PathValue("agent")) })
 	handle("PUT /_control/contacts/{contact}", func(r *http.Request) (any, error) {
 		var in struct{ State string }
 		if err := readControl(r, &in); err != nil {
@@ -158,6 +161,13 @@ func (s *Sim) controlHandler() http.Handler {
 			return nil, err
 		}
 		return nil, s.SetRegionDown(r.PathValue("region"), in.Down)
+	})
+	handle("PUT /_control/regions/{region}/ccp", func(r *http.Request) (any, error) {
+		var in struct{ Fault CCPFault }
+		if err := readControl(r, &in); err != nil {
+			return nil, err
+		}
+		return nil, s.SetCCPFault(r.PathValue("region"), in.Fault)
 	})
 	handle("PUT /_control/regions/{region}/views/{tdg}", func(r *http.Request) (any, error) {
 		var in struct{ Frozen bool }

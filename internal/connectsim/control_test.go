@@ -63,6 +63,8 @@ func TestControlAPI(t *testing.T) {
 	do("GET", "agents?waiting=true&activeRegion=us-east-1", "", 200, &list)
 	require.Equal(t, 1, list.Total)
 	require.Equal(t, "agent00001", list.Items[0].Username)
+	do("POST", "agents/agent00001/force", "", 204, nil)
+	do("POST", "agents/agent00001/force", "", 409, nil)
 	do("POST", "contacts/"+contact.ContactID+"/clear", "", 204, nil)
 	do("POST", "contacts/"+contact.ContactID+"/clear", "", 400, nil)
 	do("POST", "shift", `{"to":"us-east-1","tdg":"second","percent":30}`, 200, &st)
@@ -83,6 +85,7 @@ func TestControlAPI(t *testing.T) {
 	require.Equal(t, 503, send(t, sim, west, "GET", "/instance", "").status)
 	do("PUT", "regions/us-west-2", `{"down":""}`, 204, nil)
 	require.Equal(t, 200, send(t, sim, west, "GET", "/instance", "").status)
+	do("PUT", "regions/us-west-2/ccp", `{"fault":"silent"}`, 204, nil)
 	do("PUT", "regions/us-east-1/views/default", `{"frozen":true}`, 204, nil)
 	do("POST", "shift", `{"to":"us-west-2","percent":50}`, 200, &st)
 	require.Equal(t, 100, answeredPercent(t, sim, east))
@@ -138,6 +141,8 @@ func TestControlAPI(t *testing.T) {
 		{"PUT", "faults", `{"fault":1}`, 400, "body"},
 		{"PUT", "latency", `{"latency":"fast"}`, 400, "fast"},
 		{"PUT", "regions/us-west-2", `{"down":"half"}`, 400, "half"},
+		{"PUT", "regions/us-west-2/ccp", `{"fault":"half"}`, 400, "half"},
+		{"PUT", "regions/us-west-2/ccp", `{"down":"half"}`, 400, "down"},
 		{"PUT", "regions/us-west-2", `{"up":true}`, 400, "up"},
 		{"PUT", "regions/us-west-2/views/default", `{"cold":true}`, 400, "cold"},
 		{"PUT", "floor", `{"callsPerHour":-1}`, 400, "callsPerHour"},

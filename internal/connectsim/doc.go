@@ -13,6 +13,9 @@
 // Amazon's Smithy model in the tests. Where the behaviour of the real service is not documented, the comment at the
 // place says what was chosen.
 //
+// [Sim.CCP] serves each Region's Contact Control Panel, a page that answers amazon-connect-streams as Amazon's does, so that the
+// unmodified library and real desktops run against the simulated floor.
+//
 // # Time and concurrency
 //
 // Everything that happens is an event in one heap; the state is a function of the configuration, the calls made and

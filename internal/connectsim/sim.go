@@ -41,12 +41,13 @@ type Sim struct {
 	tdgs       []*tdg
 	tokens     map[string]string // ids of groups by the client token that created them
 
-	faults  []faultRule
-	down    [2]DownMode
-	slow    []slowRule
-	buckets map[bucketKey]*bucket
-	calls   callLog
-	wake    chan struct{} // tells Run of an earlier event
+	faults    []faultRule
+	down      [2]DownMode
+	ccpFaults [2]CCPFault
+	slow      []slowRule
+	buckets   map[bucketKey]*bucket
+	calls     callLog
+	wake      chan struct{} // tells Run of an earlier event
 
 	ops        []operation
 	control    http.Handler

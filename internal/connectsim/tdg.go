@@ -267,6 +267,11 @@ func (s *Sim) tryMove(a *agent, gen uint32) {
 			return
 		}
 	}
+	s.move(a, target)
+}
+
+// move makes an agent active in a Region.
+func (s *Sim) move(a *agent, target int) {
 	a.waiting = false
 	a.region = target
 	a.movedAt = s.now
