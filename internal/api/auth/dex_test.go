@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/oauth2"
 
 	"changeover/internal/api/auth/dextest"
 )
@@ -55,7 +54,7 @@ func TestWithDex(t *testing.T) {
 	require.Equal(t, http.StatusOK, olga.do("POST", "/v1/me", "Sec-Fetch-Site", "same-origin").StatusCode)
 	require.Equal(t, http.StatusForbidden, olga.do("POST", "/v1/me", "Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example").StatusCode)
 
-	jane1 := desktopToken(t, dex, "jane@acme.example", "jane's password")
+	jane1 := dex.Token("desktop", "jane@acme.example", "jane's password", "audience:server:client_id:"+testAudience)
 	me = identityOf(t, s.get().verifier, jane1)
 	require.Equal(t, []Role{Agent}, me.Roles)
 	require.True(t, me.Is(jane))
@@ -69,7 +68,7 @@ func TestWithDex(t *testing.T) {
 
 	// dex signs with a new key: who is in stays in, and who comes with it is let in at once.
 	dex.Rotate()
-	jane2 := desktopToken(t, dex, "jane@acme.example", "jane's password")
+	jane2 := dex.Token("desktop", "jane@acme.example", "jane's password", "audience:server:client_id:"+testAudience)
 	require.NotEqual(t, kidOf(t, jane1), kidOf(t, jane2))
 	require.True(t, identityOf(t, s.get().verifier, jane2).Is(jane))
 	require.True(t, identityOf(t, s.get().verifier, jane1).Is(jane))
@@ -91,7 +90,7 @@ func TestWithDex(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, olga.do("GET", "/v1/me").StatusCode)
 
 	// A token of the same issuer for another of its clients is none for us.
-	other := desktopToken(t, dex, "jane@acme.example", "jane's password", "openid", "profile", "groups")
+	other := dex.Token("desktop", "jane@acme.example", "jane's password")
 	_, err := s.get().verifier.Verify(t.Context(), other)
 	require.ErrorContains(t, err, "another audience")
 }
@@ -199,7 +198,6 @@ func (p *person) signIn(dex *dextest.Dex, email, password string) {
 	resp := p.do("GET", "/console/auth/login?return=/console/failovers")
 	require.Equal(p.t, http.StatusSeeOther, resp.StatusCode)
 	back := dex.SignIn(p.browser, resp.Header.Get("Location"), email, password)
-	secret(back.Query().Get("code"))
 	resp = p.do("GET", back.String())
 	require.Equal(p.t, http.StatusSeeOther, resp.StatusCode)
 	require.Equal(p.t, "/console/failovers", resp.Header.Get("Location"))
@@ -213,31 +211,6 @@ func (p *person) me() Identity {
 	var id Identity
 	require.NoError(p.t, json.NewDecoder(resp.Body).Decode(&id))
 	return id
-}
-
-// desktopToken does what a desktop does that is a public client: authorization code flow with PKCE, in the agent's browser.
-func desktopToken(t *testing.T, dex *dextest.Dex, email, password string, scopes ...string) string {
-	t.Helper()
-	if scopes == nil {
-		scopes = []string{"openid", "profile", "groups", "audience:server:client_id:" + testAudience}
-	}
-	c := oauth2.Config{
-		ClientID: "desktop", RedirectURL: "http://localhost:8765/callback", Scopes: scopes,
-		Endpoint: oauth2.Endpoint{AuthURL: dex.Issuer() + "/auth", TokenURL: dex.Issuer() + "/token", AuthStyle: oauth2.AuthStyleInParams},
-	}
-	jar, err := cookiejar.New(nil)
-	require.NoError(t, err)
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	defer transport.CloseIdleConnections()
-	browser := &http.Client{Jar: jar, Transport: transport}
-	pkce := oauth2.GenerateVerifier()
-	back := dex.SignIn(browser, c.AuthCodeURL("s", oauth2.S256ChallengeOption(pkce)), email, password)
-	require.Equal(t, "s", back.Query().Get("state"))
-	tokens, err := c.Exchange(context.WithValue(t.Context(), oauth2.HTTPClient, browser), back.Query().Get("code"), oauth2.VerifierOption(pkce))
-	require.NoError(t, err)
-	token, ok := tokens.Extra("id_token").(string)
-	require.True(t, ok)
-	return secret(token)
 }
 
 func identityOf(t *testing.T, v *Verifier, token string) Identity {

@@ -6,6 +6,7 @@ package dextest
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 	"html"
 	"io"
 	"net/http"
+	"net/http/cookiejar"
 	"net/url"
 	"os"
 	"os/exec"
@@ -20,10 +22,14 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
+
+	"changeover/internal/logtest"
 )
 
 // Config is what dex knows.
@@ -55,7 +61,7 @@ type Dex struct {
 	issuer string
 	input  io.Writer
 	output *bufio.Scanner
-	log    *bytes.Buffer // to be read when the process has ended
+	stop   func()
 }
 
 // Start builds dex if need be and runs it on a free port of 127.0.0.1.
@@ -65,18 +71,22 @@ func Start(t testing.TB, c Config) *Dex {
 	require.NoError(t, err)
 	cmd := exec.CommandContext(t.Context(), program)
 	cmd.WaitDelay = 5 * time.Second
-	d := &Dex{t: t, log: &bytes.Buffer{}}
-	cmd.Stderr = d.log
+	d := &Dex{t: t}
+	log := &bytes.Buffer{} // to be read when the process has ended
+	cmd.Stderr = log
 	input, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	output, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
+	d.stop = sync.OnceFunc(func() {
 		input.Close() // dex ends with its input
 		_ = cmd.Wait()
+	})
+	t.Cleanup(func() {
+		d.stop()
 		if t.Failed() {
-			t.Logf("dex says:\n%s", d.log)
+			t.Logf("dex says:\n%s", log)
 		}
 	})
 	d.input, d.output = input, bufio.NewScanner(output)
@@ -110,6 +120,32 @@ func (d *Dex) Forget() {
 	require.Equal(d.t, "ok", d.tell("forget"))
 }
 
+// Stop ends dex: nobody can reach it any more.
+func (d *Dex) Stop() { d.stop() }
+
+// Token does what a desktop does that is a public client, in its user's browser: the authorization code flow with PKCE. It
+// returns the ID token for these scopes.
+func (d *Dex) Token(client, email, password string, scopes ...string) string {
+	d.t.Helper()
+	c := oauth2.Config{
+		ClientID: client, RedirectURL: "http://localhost:8765/callback", Scopes: append([]string{"openid", "profile", "groups"}, scopes...),
+		Endpoint: oauth2.Endpoint{AuthURL: d.issuer + "/auth", TokenURL: d.issuer + "/token", AuthStyle: oauth2.AuthStyleInParams},
+	}
+	jar, err := cookiejar.New(nil)
+	require.NoError(d.t, err)
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	defer transport.CloseIdleConnections()
+	browser := &http.Client{Jar: jar, Transport: transport}
+	pkce := oauth2.GenerateVerifier()
+	back := d.SignIn(browser, c.AuthCodeURL("s", oauth2.S256ChallengeOption(pkce)), email, password)
+	require.Equal(d.t, "s", back.Query().Get("state"))
+	tokens, err := c.Exchange(context.WithValue(d.t.Context(), oauth2.HTTPClient, browser), back.Query().Get("code"), oauth2.VerifierOption(pkce))
+	require.NoError(d.t, err)
+	token, ok := tokens.Extra("id_token").(string)
+	require.True(d.t, ok)
+	return logtest.Secret(token)
+}
+
 var (
 	form   = regexp.MustCompile(`(?s)<form method="post"(?: action="([^"]*)")?>(.*?)</form>`)
 	hidden = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)"`)
@@ -126,6 +162,7 @@ func (d *Dex) SignIn(browser *http.Client, authURL, email, password string) *url
 	require.Nil(d.t, back)
 	_, back = d.submit(browser, page, nil)
 	require.NotNil(d.t, back, "dex does not send the browser back")
+	logtest.Secret(back.Query().Get("code"))
 	return back
 }
 
