@@ -18,6 +18,9 @@ PKG      ?= ./...
 BENCH    ?= .
 COUNT    ?= 1
 FUZZTIME ?= 20s
+AGENTS   ?= 50000
+CONTACTS ?= 0
+QUOTAS   ?= raised
 
 .PHONY: help
 help: ## This list
@@ -65,6 +68,11 @@ generate: setup ## Write the generated files again: SQL layer, HTTP server, refe
 bench: setup ## Benchmarks, summed up by benchstat (BENCH=regexp COUNT=6 PKG=./internal/failover)
 	@$(ENV) mkdir -p $(CACHE); go test -run='^$$' -bench='$(BENCH)' -benchmem -count=$(COUNT) $(PKG) | tee $(CACHE)/bench.txt; \
 	$(BENCHSTAT) $(CACHE)/bench.txt
+
+.PHONY: load
+load: setup ## A shift of a whole floor, measured (AGENTS=50000 CONTACTS=0.3 QUOTAS=default); Linux
+	@$(ENV) mkdir -p $(CACHE)/bin; go build -o $(CACHE)/bin/ ./cmd/load ./cmd/server ./cmd/connectsim; \
+	exec $(CACHE)/bin/load --agents=$(AGENTS) --contacts=$(CONTACTS) --quotas=$(QUOTAS) $(LOAD_FLAGS)
 
 .PHONY: fuzz
 fuzz: setup ## Every fuzz target for FUZZTIME (20s) each

@@ -225,7 +225,7 @@ func (a *App) Start(ctx context.Context) error {
 		a.hub.Drain(ctx)
 		return nil
 	})
-	a.log.Info("started", "version", Version(), "replica", a.replica, "listen", a.Addr(), "failover_groups", len(a.config.FailoverGroups))
+	a.log.Info("started", "version", Version(), "replica", a.replica, "listen", a.Addr(), "metrics", a.MetricsAddr(), "failover_groups", len(a.config.FailoverGroups))
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"net/netip"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -64,6 +65,11 @@ func (a *App) internal() *edge.Server {
 	mux.Handle("GET /metrics", a.metrics)
 	mux.Handle("GET /livez", a.api)
 	mux.Handle("GET /readyz", a.api)
+	if a.config.HTTP.Profiling {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
 	return edge.NewServer(edge.Options{Handler: mux, MaxConnections: metricsConnections, Log: a.log, Metrics: a.front.metrics})
 }
 

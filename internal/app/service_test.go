@@ -127,6 +127,19 @@ var readingOperations = []string{
 	"ListRoutingProfiles", "ListTrafficDistributionGroupUsers", "ListTrafficDistributionGroups", "ListUsers",
 }
 
+func TestProfilesAreNeverOnThePublicPort(t *testing.T) {
+	t.Parallel()
+	c := configuration(newFloor(t, connectsim.Config{Agents: 1}), postgrestest.NewDatabase(t))
+	c.HTTP.MetricsListen, c.HTTP.Profiling = "127.0.0.1:0", true
+	s := start(t, c)
+	answer, err := http.Get("http://" + s.MetricsAddr() + "/debug/pprof/goroutine?debug=1")
+	require.NoError(t, err)
+	defer answer.Body.Close()
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+	status, _ := s.request(t, http.MethodGet, "/debug/pprof/goroutine?debug=1", nil)
+	require.Equal(t, http.StatusNotFound, status)
+}
+
 func TestMetricsOnAPortOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	floor := newFloor(t, connectsim.Config{Agents: 2})
@@ -163,6 +176,9 @@ func TestMetricsOnAPortOfTheirOwn(t *testing.T) {
 		require.NotContains(t, page, a.ID, "no agent in a label")
 	}
 	require.NotContains(t, page, voice, "no contact in a label")
+
+	status, _ = fetch("/debug/pprof/goroutine?debug=1")
+	require.Equal(t, http.StatusNotFound, status, "http.profiling is off unless it is asked for")
 	status, _ = fetch("/livez")
 	require.Equal(t, http.StatusOK, status)
 	status, _ = fetch("/v1/agents")

@@ -45,6 +45,8 @@ type HTTP struct {
 	Listen string `yaml:"listen"`
 	// Another address for `/metrics`, in plain HTTP, which is then no more on `http.listen`; the probes are on both. Empty: everything is on `http.listen`.
 	MetricsListen string `yaml:"metricsListen"`
+	// Profiles of the running process, for `go tool pprof`, under `/debug/pprof/` of `http.metricsListen`, which is required with it. Whoever reaches them can slow the service down.
+	Profiling bool `yaml:"profiling"`
 	// A PEM file with the certificate of `http.listen` and its intermediates; with `http.tlsKey`. It is then HTTPS (TLS 1.2 or 1.3) with HTTP/2. The files are read again when they change; one that is broken or expired leaves the old one in use.
 	TLSCert string `yaml:"tlsCert"`
 	// A PEM file with the private key of `http.tlsCert`.

@@ -89,6 +89,9 @@ func (l *loader) http(h HTTP) {
 	case h.TLSCert == "" && h.TLSKey != "":
 		l.fault("http.tlsCert", "is required with http.tlsKey")
 	}
+	if h.Profiling && h.MetricsListen == "" {
+		l.fault("http.profiling", "needs http.metricsListen: profiles are never on http.listen")
+	}
 	for i, network := range h.TrustedProxies {
 		l.network(fmt.Sprintf("http.trustedProxies[%d]", i), network)
 	}

@@ -236,6 +236,8 @@ type Call struct {
 	Path      string    `json:"path"`            // escaped, as it came
 	Query     string    `json:"query,omitempty"`
 	Body      string    `json:"body,omitempty"` // of the request; the first 2,000 bytes
+	// Busy are the agents whom an answer of GetCurrentUserData showed with contacts, by their ids in the Region.
+	Busy []string `json:"busy,omitempty"`
 }
 
 const keepCalls = 10_000

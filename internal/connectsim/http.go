@@ -131,6 +131,7 @@ type request struct {
 	label  map[string]string
 	query  url.Values
 	body   []byte
+	busy   []string // see Call
 }
 
 // respond decides what a request gets. It waits as long as an answer takes, or until ctx ends.
@@ -143,6 +144,9 @@ func (s *Sim) respond(ctx context.Context, r *http.Request) reply {
 		rep = s.answer(ctx, req)
 	}
 	call.Status, call.Error = rep.status, rep.errTyp
+	if req != nil {
+		call.Busy = req.busy
+	}
 	s.record(call)
 	if rep.abort == answered {
 		rep.header.Set("x-amzn-RequestId", uuid.NewString())

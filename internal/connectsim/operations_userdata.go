@@ -168,7 +168,11 @@ func getCurrentUserData(s *Sim, r *request, emptyPages bool) (any, error) {
 			out.NextToken = &text
 			return false
 		}
-		out.UserDataList = append(out.UserDataList, s.userData(r.region, a))
+		u := s.userData(r.region, a)
+		if len(u.Contacts) > 0 {
+			r.busy = append(r.busy, a.ids[r.region])
+		}
+		out.UserDataList = append(out.UserDataList, u)
 		last.Rank, last.After = rank, a.seq
 		return true
 	})
