@@ -29,9 +29,20 @@ func (s *Server) ccpURL(group, region string) *string {
 	return nil
 }
 
+// regionsOf are the Regions of a failover group, in the order of the configuration; empty, and not nil, if there is no such group.
+func (s *Server) regionsOf(group string) []string {
+	regions := []string{}
+	if g := s.groups[group]; g != nil {
+		for _, i := range g.Instances {
+			regions = append(regions, i.Region)
+		}
+	}
+	return regions
+}
+
 func (s *Server) agentOf(a *store.AgentRow) contract.Agent {
 	out := contract.Agent{
-		AgentID: a.AgentID, Username: text(a.Username), FailoverGroup: a.Group, TdgID: text(a.TDG),
+		AgentID: a.AgentID, Username: text(a.Username), FailoverGroup: a.Group, Regions: s.regionsOf(a.Group), TdgID: text(a.TDG),
 		ActiveRegion: text(a.ActiveRegion), ActiveCcpURL: s.ccpURL(a.Group, a.ActiveRegion),
 		ObservedAt: moment(a.ObservedAt), State: contract.AgentState(a.State),
 		NextActiveRegion: text(a.NextActiveRegion), FailoverID: text(a.FailoverID), OpenContacts: &a.OpenContacts,
@@ -110,7 +121,7 @@ func (s *Server) GetAgent(ctx context.Context, r contract.GetAgentRequestObject)
 func (s *Server) agentOfView(v *store.AgentView) contract.Agent {
 	partial := true
 	return contract.Agent{
-		AgentID: v.AgentID, Username: text(v.Username), FailoverGroup: v.Group, TdgID: text(v.TDG),
+		AgentID: v.AgentID, Username: text(v.Username), FailoverGroup: v.Group, Regions: s.regionsOf(v.Group), TdgID: text(v.TDG),
 		ActiveRegion: text(v.ActiveRegion), ActiveCcpURL: s.ccpURL(v.Group, v.ActiveRegion), State: contract.AgentState(v.State),
 		NextActiveRegion: text(v.NextActiveRegion), FailoverID: text(v.FailoverID),
 		ConfigureErrors: each(v.Errors, setupError), Connections: s.hub.Connections(v.AgentID), Partial: &partial,
