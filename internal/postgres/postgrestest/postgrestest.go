@@ -12,10 +12,14 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	osexec "os/exec"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -45,10 +49,11 @@ var shared struct {
 	count    atomic.Int64
 }
 
-// Main is a TestMain: it runs the tests, ends the server and fails when goroutines were left behind, or a secret was logged.
+// Main is a TestMain: it runs the tests (m is a *testing.M, or runs one), ends the server and fails when goroutines were left behind, or a
+// secret was logged.
 //
 //	func TestMain(m *testing.M) { postgrestest.Main(m) }
-func Main(m *testing.M, leaks ...goleak.Option) {
+func Main(m interface{ Run() int }, leaks ...goleak.Option) {
 	code := m.Run()
 	if shared.server != nil {
 		stop(shared.server) // nobody needs what is in it
@@ -180,7 +185,6 @@ func exec(database, sql string) error {
 // Server is a PostgreSQL of one test, which the test can stop and start.
 type Server struct {
 	t    testing.TB
-	dir  string
 	opts postgres.Options
 
 	mu     sync.Mutex
@@ -191,22 +195,89 @@ type Server struct {
 // Start starts a server for a test, with one migrated database. It ends with the test.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	dir, err := tempDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	s := &Server{t: t, dir: dir}
-	// fsync stays on: what was committed outlives Kill.
-	s.opts = postgres.Options{DataDir: dir, Settings: map[string]string{"shared_buffers": "32MB"}}
+	return StartWith(t, postgres.Options{})
+}
+
+// StartWith is [Start] with a data folder, programs or settings of the test's own.
+func StartWith(t testing.TB, opts postgres.Options) *Server {
+	t.Helper()
+	s := newServer(t, opts)
 	s.Start()
-	t.Cleanup(s.Kill)
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	if err := store.Migrate(ctx, s.URL(), logtest.New(nil)); err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+func newServer(t testing.TB, opts postgres.Options) *Server {
+	t.Helper()
+	if opts.DataDir == "" {
+		var err error
+		if opts.DataDir, err = tempDir(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(opts.DataDir) })
+	}
+	// fsync stays on: what was committed outlives Kill.
+	settings := map[string]string{"shared_buffers": "32MB"}
+	maps.Copy(settings, opts.Settings)
+	opts.Settings = settings
+	s := &Server{t: t, opts: opts}
+	t.Cleanup(s.Kill)
+	return s
+}
+
+// Standby makes a copy of the running server that follows it by streaming, without the server's waiting for it, and answers queries that
+// only read. SELECT pg_promote() makes it a server of its own. settings are added to those of the server.
+func (s *Server) Standby(settings map[string]string) *Server {
+	s.t.Helper()
+	opts := s.opts
+	opts.DataDir, opts.Settings = "", maps.Clone(s.opts.Settings)
+	maps.Copy(opts.Settings, settings)
+	standby := newServer(s.t, opts)
+	if err := s.copyTo(standby.opts.DataDir); err != nil {
+		s.t.Fatal(err)
+	}
+	standby.Start()
+	return standby
+}
+
+func (s *Server) copyTo(dir string) error {
+	programs := s.opts.Binaries
+	if programs == (postgres.Binaries{}) {
+		var err error
+		if programs, err = postgres.FindBinaries(); err != nil {
+			return err
+		}
+	}
+	config, err := pgx.ParseConfig(s.URL())
+	if err != nil {
+		return err
+	}
+	out, err := osexec.Command(filepath.Join(programs.Dir, "pg_basebackup"), "--pgdata", filepath.Join(dir, "data"), "--host", config.Host,
+		"--username", config.User, "--checkpoint", "fast", "--write-recovery-conf").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("copy the cluster to %s: %w\n%s", dir, err, out)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "lock"), nil, 0o600); err != nil { // it is a folder of package postgres
+		return err
+	}
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := os.Stat(config.Host)
+	if err != nil {
+		return err
+	}
+	owner := info.Sys().(*syscall.Stat_t)
+	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(path, int(owner.Uid), int(owner.Gid))
+	})
 }
 
 // URL is that of the migrated database. It does not change.

@@ -1,0 +1,83 @@
+package resilience
+
+import (
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"changeover/internal/postgres/postgrestest"
+)
+
+// A leader that is lost, whatever becomes of it, is replaced in time, and what it still tries is not committed. Desktops hear of the shift
+// that came with its end from the replicas that are left.
+func TestALostLeaderIsReplaced(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(r *replica, database *postgrestest.Proxy) (back func()){
+		"killed": func(r *replica, _ *postgrestest.Proxy) func() {
+			r.kill()
+			return r.start
+		},
+		"frozen": func(r *replica, _ *postgrestest.Proxy) func() {
+			r.signal(syscall.SIGSTOP)
+			return func() { r.signal(syscall.SIGCONT) }
+		},
+		"cut off": func(_ *replica, database *postgrestest.Proxy) func() {
+			database.Cut()
+			return database.Restore
+		},
+		"in silence": func(_ *replica, database *postgrestest.Proxy) func() {
+			database.Silence()
+			return database.Restore
+		},
+		"slow": func(_ *replica, database *postgrestest.Proxy) func() {
+			database.Delay(500 * time.Millisecond) // both ways, for each of a commit's statements
+			return database.Restore
+		},
+		"very slow": func(_ *replica, database *postgrestest.Proxy) func() {
+			database.Delay(3 * time.Second)
+			return database.Restore
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := postgrestest.NewDatabase(t)
+			c := newCluster(t, busyFloor(30), url)
+			ways := map[*replica]*postgrestest.Proxy{}
+			for range 2 {
+				way := postgrestest.NewProxy(t, url)
+				ways[c.add(way.URL())] = way
+			}
+			for _, r := range c.replicas {
+				r.start()
+			}
+			c.ready()
+			c.open(12)
+			old, next := c.leader(), c.followers()[0]
+			epoch := query[int64](t, url, "SELECT epoch FROM leases")
+
+			began := time.Now()
+			back := lose(old, ways[old])
+			c.shift()
+			console := c.console()
+			heard := console.count()
+			c.within(takeover-time.Since(began), "the next leader detects the shift", func() bool {
+				return query[int](t, url, "SELECT count(*) FROM events WHERE epoch > $1 AND type = 'failoverDetected'", epoch) == 30
+			})
+			t.Logf("the next leader has detected the shift %v after the loss", time.Since(began).Round(10*time.Millisecond))
+			require.Equal(t, next, c.leader())
+			c.until("the console hears of it", func() bool { return console.has("failoverDetected", heard) >= 30 })
+
+			// Back again, it sees another shift, and is told at its next attempt that it leads no more.
+			back()
+			c.shift()
+			old.worksIn(c.to)
+			require.Equal(t, next, c.leader())
+			c.settle()
+			for _, d := range c.desktops {
+				require.Empty(t, d.reasons(), "the desktop of %q was reset", d.agent)
+			}
+		})
+	}
+}
