@@ -15,6 +15,9 @@
 // taken, never later. A commit that finds another epoch in the lease steps down at once (R19). Stopping releases the lease, so the next
 // replica leads within about a second; one that dies is replaced within 15 s.
 //
+// A leader for which a load or a transaction takes 7 s gives the lease back and leaves it to the others for 5 s: its way to PostgreSQL may be
+// bad, and theirs not. Where they are as slow it gets the lease again, and then has twice the patience.
+//
 // # Reigns
 //
 // The state in memory and the readers of a term are its reign: from Load to the first error of the store. Then everything is thrown away,

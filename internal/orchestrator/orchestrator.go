@@ -20,7 +20,7 @@ const (
 	renewEvery   = 3 * time.Second
 	renewAgain   = time.Second // after a renewal that failed
 	acquireEvery = time.Second
-	releaseWait  = 2 * time.Second // for the release of the lease at a stop
+	releaseWait  = 4 * time.Second // for the release of the lease
 
 	tickEvery      = 500 * time.Millisecond
 	inboxEvery     = time.Second
@@ -112,7 +112,8 @@ type Status struct {
 
 // Orchestrator leads when it holds the lease. See the package's documentation.
 type Orchestrator struct {
-	o Options
+	o       Options
+	patient *patient // is o.Store
 
 	mu     sync.Mutex
 	status Status
@@ -120,7 +121,9 @@ type Orchestrator struct {
 
 // New makes an Orchestrator.
 func New(o Options) *Orchestrator {
-	return &Orchestrator{o: o, status: Status{Since: time.Now()}}
+	p := newPatient(o.Store)
+	o.Store = p
+	return &Orchestrator{o: o, patient: p, status: Status{Since: time.Now()}}
 }
 
 // Status may be called from any goroutine.
@@ -155,8 +158,10 @@ func (o *Orchestrator) Run(ctx context.Context) {
 			wait = retryIn(failures)
 		case ok:
 			failures = 0
-			o.lead(ctx, lease)
 			wait = acquireEvery / 2 // another replica may be healthier
+			if slow := o.lead(ctx, lease); slow {
+				wait = standAside
+			}
 		default:
 			failures = 0
 		}
@@ -167,24 +172,32 @@ func (o *Orchestrator) Run(ctx context.Context) {
 // lead leads, term after term, until the lease is lost or ctx ends. An error of the store ends a term: everything is forgotten, and
 // what is loaded again is decided on in a new one. Under the same epoch, a database that failed over without its last commits
 // would get other events with the numbers of those that it lost, and no reader could tell them apart.
-func (o *Orchestrator) lead(ctx context.Context, lease store.Lease) {
+//
+// A leader that takes too long gives the lease back, and lead returns slow: another replica may be nearer to PostgreSQL.
+func (o *Orchestrator) lead(ctx context.Context, lease store.Lease) (slow bool) {
 	for failures := 0; ; {
 		began := time.Now()
 		err := o.term(ctx, lease)
 		if time.Since(began) > time.Minute {
 			failures = 0
+			o.patient.reset()
 		}
 		for ok := false; !ok; {
 			if err == nil {
-				return
+				return false
 			}
 			if failures++; failures == 1 || failures%logEvery == 0 {
 				o.o.Log.Error("nothing is decided until the state has been loaded again", "epoch", lease.Epoch, "failures", failures, "error", err)
 			}
 			o.failed(err)
+			if errors.Is(err, errSlow) && o.release(ctx, lease) {
+				o.o.Log.Warn("standing aside, another replica may be faster", "epoch", lease.Epoch, "for", standAside, "patience", o.patient.limit())
+				o.patient.grow()
+				return true
+			}
 			if failures > 1 && !sleep(ctx, retryIn(failures-1)) {
 				o.release(ctx, lease)
-				return
+				return false
 			}
 			var next store.Lease
 			if next, ok, err = o.o.Store.SucceedLease(ctx, lease, o.o.Holder, ttl); ok {
@@ -220,20 +233,24 @@ func (o *Orchestrator) term(ctx context.Context, lease store.Lease) error {
 	case lost != nil:
 		o.o.Log.Warn("leading no more", "epoch", lease.Epoch, "error", lost)
 		o.failed(lost)
+		if errors.Is(lost, errUntrusted) {
+			o.release(ctx, lease) // the way to PostgreSQL may be open again, and nobody else leads yet
+		}
 		return nil
 	}
 	return err
 }
 
-// release gives back a lease that was not lost, so that another replica need not wait until it expires.
-func (o *Orchestrator) release(ctx context.Context, lease store.Lease) {
+// release gives back a lease that was not lost, so that another replica need not wait until it expires, and says whether it could.
+func (o *Orchestrator) release(ctx context.Context, lease store.Lease) bool {
 	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWait)
 	defer cancel()
 	if err := o.o.Store.ReleaseLease(release, lease, o.o.Holder); err != nil {
 		o.o.Log.Warn("the lease could not be released and has to expire", "epoch", lease.Epoch, "error", err)
-		return
+		return false
 	}
 	o.o.Log.Info("lease released", "epoch", lease.Epoch)
+	return true
 }
 
 // keep renews the lease until the term ends. It ends the term itself when another one has begun, or when the lease cannot be

@@ -1,11 +1,13 @@
 package orchestrator
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -700,4 +702,61 @@ func TestSplit(t *testing.T) {
 	require.EqualValues(t, 6, parts[0].TDGs[0].Roster.Pass, "how far it has come is not told before it has")
 	require.Same(t, e.TDGs[0], parts[2].TDGs[0])
 	require.Len(t, split(e, 27, nil), 1)
+}
+
+// slowStore takes its time for each commit and load.
+type slowStore struct {
+	*memory
+	takes atomic.Int64 // a time.Duration
+}
+
+func (s *slowStore) Commit(ctx context.Context, epoch int64, e failover.Effects) (store.Committed, error) {
+	if !sleep(ctx, time.Duration(s.takes.Load())) {
+		return store.Committed{}, ctx.Err()
+	}
+	return s.memory.Commit(ctx, epoch, e)
+}
+
+func (s *slowStore) Load(ctx context.Context) (failover.Snapshot, error) {
+	if !sleep(ctx, time.Duration(s.takes.Load())) {
+		return failover.Snapshot{}, ctx.Err()
+	}
+	return s.memory.Load(ctx)
+}
+
+// A leader whose commits take too long leaves the lease to another replica, in time for that one to decide within 15 s.
+func TestASlowLeaderStandsAside(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		slow := &slowStore{memory: m}
+		a := start(t, "a", slow)
+		defer a.stop()
+		synctest.Wait()
+		a.floor("one")
+		b := start(t, "b", m)
+		defer b.stop()
+		time.Sleep(time.Second)
+		slow.takes.Store(int64(8 * time.Second))
+		a.distribute(west)
+		until(t, 9*time.Second, "the other decides", func() bool { return b.Status().Deciding })
+		require.False(t, a.Status().Leading)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.True(t, b.Status().Deciding, "and goes on")
+	})
+}
+
+// Where all replicas are as slow, one of them gets it done all the same.
+func TestPatienceGrows(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		slow := &slowStore{memory: m}
+		slow.takes.Store(int64(12 * time.Second))
+		a, b := start(t, "a", slow), start(t, "b", slow)
+		defer a.stop()
+		defer b.stop()
+		until(t, time.Minute, "one of them decides", func() bool { return a.Status().Deciding || b.Status().Deciding })
+	})
 }

@@ -194,4 +194,3 @@ func (c *cluster) console() *desktop {
 	}
 	panic("no console is open")
 }
-
