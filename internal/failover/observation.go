@@ -5,7 +5,8 @@ import "time"
 // Observation is something that was seen or asked for. The types below are all there are.
 type Observation interface{ observation() }
 
-// Started is the first observation after loading: it finds what was missed while nobody decided (R3).
+// Started is the first observation after loading, but for Streaming, which changes nothing by itself: it finds what was missed while
+// nobody decided (R3).
 type Started struct{}
 
 // Tick lets time pass; everything that depends on age is decided here (R8, R9, R12, R17).

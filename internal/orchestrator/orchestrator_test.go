@@ -498,6 +498,39 @@ func TestR12StreamingAgents(t *testing.T) {
 	})
 }
 
+// R12: a new leader knows who has an open stream before it judges anybody: what was missed is found, and perhaps completed, at once.
+func TestR12StreamingAgentsAreKnownAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		a := start(t, "a", m)
+		synctest.Wait()
+		a.floor("one")
+		a.stop()
+		var did []string
+		m.with(func() {
+			m.stream = map[string]bool{"one": true}
+			m.before = func(operation string) { m.with(func() { did = append(did, operation) }) }
+		})
+		b := start(t, "b", m)
+		defer b.stop()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		b.distribute(west)
+		synctest.Wait()
+		b.people.say <- read("one")
+		synctest.Wait()
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		streaming := slices.Index(did, "streaming")
+		require.Greater(t, streaming, slices.Index(did, "load"))
+		require.Less(t, streaming, slices.Index(did, "commit"))
+		f := m.commits[len(m.commits)-1].Failovers
+		require.Equal(t, failover.Completed, f[0].Status)
+		require.True(t, f[0].SignedIn)
+	})
+}
+
 func TestHealthIsSaved(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -53,6 +53,10 @@ func (r *reign) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	streaming, err := r.o.Store.StreamingAgents(ctx)
+	if err != nil {
+		return err
+	}
 	r.state = failover.New(r.o.Settings, r.o.Groups, snapshot, newID)
 	for _, t := range snapshot.TDGs {
 		r.listed[t.ID] = t.Roster
@@ -60,6 +64,7 @@ func (r *reign) run(ctx context.Context) error {
 	r.o.Metrics.begin(r.state, r.o.Groups)
 	defer r.o.Metrics.end()
 	started := pending{}
+	started.add(r.state.Step(failover.Streaming{AgentIDs: streaming}, now())) // who is missed if it does not arrive (R12)
 	started.add(r.state.Step(failover.Started{}, now()))
 	if err := r.commit(ctx, &started); err != nil {
 		return err
@@ -306,7 +311,7 @@ func (r *reign) readInbox(ctx context.Context) {
 func (r *reign) readStreaming(ctx context.Context) {
 	emit := emitTo(ctx, r.observed)
 	failing := false
-	for {
+	for sleep(ctx, streamingEvery) {
 		ids, err := r.o.Store.StreamingAgents(ctx)
 		switch {
 		case err == nil:
@@ -315,9 +320,6 @@ func (r *reign) readStreaming(ctx context.Context) {
 		case ctx.Err() == nil && !failing:
 			failing = true
 			r.o.Log.Warn("the open streams cannot be read, trying again", "error", err)
-		}
-		if !sleep(ctx, streamingEvery) {
-			return
 		}
 	}
 }
