@@ -61,7 +61,7 @@ func (s *Server) ListAgents(ctx context.Context, r contract.ListAgentsRequestObj
 	defer cancel()
 	p := r.Params
 	f := store.AgentFilter{
-		Group: value(p.FailoverGroup), TDG: value(p.TdgID), ActiveRegion: value(p.ActiveRegion), State: failover.AgentState(value(p.State)),
+		Group: value(p.FailoverGroup), Groups: s.configured(value(p.FailoverGroup)), TDG: value(p.TdgID), ActiveRegion: value(p.ActiveRegion), State: failover.AgentState(value(p.State)),
 	}
 	var agents []store.AgentRow
 	var next string

@@ -65,6 +65,7 @@ type Server struct {
 	mux        *chi.Mux
 	operations map[string]*operation // by method and pattern
 	health     health
+	aliases    aliases
 	draining   atomic.Bool
 }
 
@@ -158,6 +159,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if s.identified != nil {
 			s.identified(r.Context())
 		}
+		s.unalias(r, c, params)
 		if refused := op.authorise(c.identity, params); refused != nil {
 			s.refuseEarly(answer, r, refused)
 			return

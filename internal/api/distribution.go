@@ -92,11 +92,23 @@ func healthState(state string) contract.HealthState {
 func (s *Server) ListTrafficDistributionGroups(ctx context.Context, r contract.ListTrafficDistributionGroupsRequestObject) (contract.ListTrafficDistributionGroupsResponseObject, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	tdgs, next, err := s.store.TDGs(ctx, value(r.Params.FailoverGroup), page(r.Params.Limit, r.Params.Cursor))
+	tdgs, next, err := s.store.TDGs(ctx, s.configured(value(r.Params.FailoverGroup)), page(r.Params.Limit, r.Params.Cursor))
 	if err != nil {
 		return nil, err
 	}
 	return contract.ListTrafficDistributionGroups200JSONResponse{Items: each(tdgs, pointed(tdgOf)), NextCursor: text(next)}, nil
+}
+
+// configured are the failover groups whose agents and traffic distribution groups are shown: the one that was asked for, or all. What is
+// stored of a group that is configured no more is nobody's present state; its failovers, events and audit stay, as history.
+func (s *Server) configured(group string) []string {
+	switch {
+	case group == "":
+		return s.names
+	case s.groups[group] == nil:
+		return []string{}
+	}
+	return []string{group}
 }
 
 func (s *Server) readTDG(ctx context.Context, id string) (*failover.TDG, error) {

@@ -22,12 +22,14 @@ type Store interface {
 	CommandResult(ctx context.Context, id int64) (failover.Result, bool, error)
 
 	Groups(ctx context.Context) ([]*failover.Group, error)
-	TDGs(ctx context.Context, group string, p store.Page) ([]*failover.TDG, string, error)
+	TDGs(ctx context.Context, groups []string, p store.Page) ([]*failover.TDG, string, error)
 	TDG(ctx context.Context, id string) (*failover.TDG, error)
 	Changes(ctx context.Context, tdgID string, p store.Page) ([]store.Change, string, error)
 	Agents(ctx context.Context, f store.AgentFilter, p store.Page) ([]store.AgentRow, string, error)
 	Agent(ctx context.Context, id string) (store.AgentRow, error)
 	AgentByUsername(ctx context.Context, group, username string) (store.AgentRow, error)
+	// AgentByAlias finds the agent whom another Region knows by this id, among all or, if it is cheap to ask, only one.
+	AgentByAlias(ctx context.Context, alias, agentID string) (string, error)
 	Contacts(ctx context.Context, agentID string) ([]store.Contact, error)
 	Failovers(ctx context.Context, f store.FailoverFilter, p store.Page) ([]*failover.Failover, string, error)
 	Failover(ctx context.Context, id string) (*failover.Failover, error)

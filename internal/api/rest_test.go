@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"changeover/internal/api/contract"
+	"changeover/internal/failover"
 	"changeover/internal/store"
 )
 
@@ -298,4 +299,25 @@ func TestUnknownThingsAreNotFound(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, s.post("/v1/agents/nobody/reports", map[string]any{"activeRegion": east}).status)
 	require.Equal(t, http.StatusNotFound, s.post("/v1/failovers/none/force", map[string]any{"reason": "x"}).status)
 	require.Equal(t, http.StatusNotFound, s.post("/v1/failovers/force", map[string]any{"reason": "x", "failoverGroup": "nowhere"}).status)
+}
+
+// A failover group that is configured no more has no agents and no traffic distribution groups any more; what happened stays.
+func TestGroupsConfiguredNoMore(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.leader.floor()
+	_, err := s.leader.store.Commit(t.Context(), s.leader.lease.Epoch, failover.Effects{
+		Agents: []*failover.Agent{{ID: "retired-agent", Group: "retired", ActiveRegion: east}},
+		TDGs:   []*failover.TDG{{ID: "retired-tdg", Group: "retired"}},
+		Failovers: []*failover.Failover{{
+			ID: "01990000-0000-7000-8000-000000000001", AgentID: "retired-agent", Group: "retired", From: west, To: east,
+			Status: failover.Completed, Cause: failover.SourceDistribution, DetectedAt: s.leader.now,
+		}},
+	})
+	require.NoError(t, err)
+	require.Len(t, read[contract.AgentList](t, s.get("/v1/agents"), http.StatusOK).Items, 2)
+	require.Empty(t, read[contract.AgentList](t, s.get("/v1/agents?failoverGroup=retired"), http.StatusOK).Items)
+	require.Len(t, read[contract.TrafficDistributionGroupList](t, s.get("/v1/traffic-distribution-groups"), http.StatusOK).Items, 1)
+	require.Empty(t, read[contract.TrafficDistributionGroupList](t, s.get("/v1/traffic-distribution-groups?failoverGroup=retired"), http.StatusOK).Items)
+	require.Len(t, read[contract.FailoverList](t, s.get("/v1/failovers?failoverGroup=retired"), http.StatusOK).Items, 1)
 }

@@ -228,8 +228,10 @@ func updateDistribution(s *Sim, r *request, _ bool) (any, error) {
 	if d.SignIn != nil && !t.isDefault {
 		return nil, invalidRequest("SignInConfig is available only on the default traffic distribution group.")
 	}
-	if t.status != tdgActive || t.views[r.region].status != tdgActive {
-		return nil, invalidRequest("The traffic distribution group is not ACTIVE: its status is " + t.status + ".")
+	for _, status := range []string{t.status, t.views[r.region].status} { // a Region that lags behind goes by what it knows
+		if status != tdgActive {
+			return nil, invalidRequest("The traffic distribution group is not ACTIVE: its status is " + status + ".")
+		}
 	}
 	if d.Telephony != nil || d.Agents != nil || d.SignIn != nil {
 		s.update(t, r.region, d)

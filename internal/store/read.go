@@ -21,6 +21,7 @@ const ReplicaTimeout = time.Minute
 type AgentFilter struct {
 	Group, TDG, ActiveRegion string
 	State                    failover.AgentState
+	Groups                   []string // one of these; nil: any
 }
 
 // AgentRow is what REST shows of an agent.
@@ -45,7 +46,7 @@ func (s *Store) Agents(ctx context.Context, f AgentFilter, p Page) (agents []Age
 	if err != nil {
 		return nil, "", err
 	}
-	params := db.AgentsParams{FailoverGroup: f.Group, TdgID: f.TDG, ActiveRegion: f.ActiveRegion, State: string(f.State), MaxRows: rowLimit(p.limit() + 1)}
+	params := db.AgentsParams{FailoverGroup: f.Group, FailoverGroups: f.Groups, TdgID: f.TDG, ActiveRegion: f.ActiveRegion, State: string(f.State), MaxRows: rowLimit(p.limit() + 1)}
 	if keys != nil {
 		params.AfterID = keys[0]
 	}
@@ -69,6 +70,18 @@ func (s *Store) AgentByUsername(ctx context.Context, group, username string) (_ 
 	ctx, done := s.call(ctx, "agent_by_username", callTimeout, &err)
 	defer done()
 	return s.one(ctx, db.AgentsParams{FailoverGroup: group, Username: username, MaxRows: 1}, username)
+}
+
+// AgentByAlias returns the id of the agent whose user id in the Region that is not the source is alias (R2), or ErrNotFound. It reads all
+// agents, or only the one with the given id.
+func (s *Store) AgentByAlias(ctx context.Context, alias, agentID string) (id string, err error) {
+	ctx, done := s.call(ctx, "agent_by_alias", callTimeout, &err)
+	defer done()
+	if alias == "" || alias != text(alias) {
+		return "", fmt.Errorf("agent %q: %w", alias, ErrNotFound)
+	}
+	id, err = s.q.AgentByAlias(ctx, s.pool, db.AgentByAliasParams{Alias: alias, AgentID: text(agentID)})
+	return id, notFound(err, "agent", alias)
 }
 
 func (s *Store) one(ctx context.Context, params db.AgentsParams, id string) (AgentRow, error) {
@@ -189,15 +202,15 @@ func (s *Store) Groups(ctx context.Context) (_ []*failover.Group, err error) {
 	return all(rows, decodeGroup)
 }
 
-// TDGs lists traffic distribution groups by id; an empty group means those of all failover groups.
-func (s *Store) TDGs(ctx context.Context, group string, p Page) (tdgs []*failover.TDG, next string, err error) {
+// TDGs lists traffic distribution groups by id, those of the given failover groups; nil means of all.
+func (s *Store) TDGs(ctx context.Context, groups []string, p Page) (tdgs []*failover.TDG, next string, err error) {
 	ctx, done := s.call(ctx, "tdgs", callTimeout, &err)
 	defer done()
 	keys, err := p.keys("tdgs", 1)
 	if err != nil {
 		return nil, "", err
 	}
-	params := db.TDGsParams{FailoverGroup: group, MaxRows: rowLimit(p.limit() + 1)}
+	params := db.TDGsParams{FailoverGroups: groups, MaxRows: rowLimit(p.limit() + 1)}
 	if keys != nil {
 		params.AfterID = keys[0]
 	}

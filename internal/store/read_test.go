@@ -206,9 +206,9 @@ func TestTDGsAndGroups(t *testing.T) {
 	}
 	e.Groups = []*failover.Group{{GroupConfig: failover.GroupConfig{Name: "main", Routing: failover.Regional}}, {GroupConfig: failover.GroupConfig{Name: "other"}}}
 	commit(t, s, epoch, e)
-	all := pages(t, 2, func(ctx context.Context, p store.Page) ([]*failover.TDG, string, error) { return s.TDGs(ctx, "", p) }, func() {})
+	all := pages(t, 2, func(ctx context.Context, p store.Page) ([]*failover.TDG, string, error) { return s.TDGs(ctx, nil, p) }, func() {})
 	require.Equal(t, e.TDGs, all)
-	some, _, err := s.TDGs(t.Context(), "other", store.Page{})
+	some, _, err := s.TDGs(t.Context(), []string{"other"}, store.Page{})
 	require.NoError(t, err)
 	require.Equal(t, []*failover.TDG{e.TDGs[1], e.TDGs[3]}, some)
 	one, err := s.TDG(t.Context(), "tdg-3")

@@ -10,12 +10,21 @@ SELECT a.agent_id, a.username, a.failover_group, a.tdg_id, a.active_region, a.re
 FROM agents a
 WHERE a.agent_id > @after_id
   AND (@failover_group::text = '' OR a.failover_group = @failover_group)
+  AND (@failover_groups::text[] IS NULL OR a.failover_group = ANY (@failover_groups))
   AND (@tdg_id::text = '' OR a.tdg_id = @tdg_id)
   AND (@active_region::text = '' OR a.active_region = @active_region)
   AND (@state::text = '' OR a.state = @state)
   AND (@agent_id::text = '' OR a.agent_id = @agent_id)
   AND (@username::text = '' OR a.username = @username)
 ORDER BY a.agent_id LIMIT @max_rows;
+
+-- AgentByAlias reads all agents unless it is told whose alias it may be: it is asked for ids that nobody knows otherwise, which are
+-- few and remembered.
+-- name: AgentByAlias :one
+SELECT a.agent_id FROM agents a
+WHERE (@agent_id::text = '' OR a.agent_id = @agent_id) AND a.memory -> 'aliases' IS NOT NULL
+  AND EXISTS (SELECT 1 FROM jsonb_each_text(a.memory -> 'aliases') alias WHERE alias.value = @alias::text)
+ORDER BY a.agent_id LIMIT 1;
 
 -- name: Contacts :many
 SELECT agent_id, list_region, contact_id, region, channel, state, state_since, observed_at, stale_since, blocking, surfaced,
@@ -47,7 +56,7 @@ FROM failovers f WHERE f.failover_id = @failover_id;
 SELECT tdg_id, failover_group, arn, name, status, is_default, observed_at, telephony, agents, sign_in, setup, memory
 FROM traffic_distribution_groups
 WHERE tdg_id > @after_id AND (@tdg_id::text = '' OR tdg_id = @tdg_id)
-  AND (@failover_group::text = '' OR failover_group = @failover_group)
+  AND (@failover_groups::text[] IS NULL OR failover_group = ANY (@failover_groups))
 ORDER BY tdg_id LIMIT @max_rows;
 
 -- name: Changes :many

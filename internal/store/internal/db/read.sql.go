@@ -12,6 +12,27 @@ import (
 	"time"
 )
 
+const agentByAlias = `-- name: AgentByAlias :one
+SELECT a.agent_id FROM agents a
+WHERE ($1::text = '' OR a.agent_id = $1) AND a.memory -> 'aliases' IS NOT NULL
+  AND EXISTS (SELECT 1 FROM jsonb_each_text(a.memory -> 'aliases') alias WHERE alias.value = $2::text)
+ORDER BY a.agent_id LIMIT 1
+`
+
+type AgentByAliasParams struct {
+	AgentID string
+	Alias   string
+}
+
+// AgentByAlias reads all agents unless it is told whose alias it may be: it is asked for ids that nobody knows otherwise, which are
+// few and remembered.
+func (q *Queries) AgentByAlias(ctx context.Context, db DBTX, arg AgentByAliasParams) (string, error) {
+	row := db.QueryRow(ctx, agentByAlias, arg.AgentID, arg.Alias)
+	var agent_id string
+	err := row.Scan(&agent_id)
+	return agent_id, err
+}
+
 const agents = `-- name: Agents :many
 
 SELECT a.agent_id, a.username, a.failover_group, a.tdg_id, a.active_region, a.region_source, a.observed_at, a.state,
@@ -22,24 +43,26 @@ SELECT a.agent_id, a.username, a.failover_group, a.tdg_id, a.active_region, a.re
 FROM agents a
 WHERE a.agent_id > $2
   AND ($3::text = '' OR a.failover_group = $3)
-  AND ($4::text = '' OR a.tdg_id = $4)
-  AND ($5::text = '' OR a.active_region = $5)
-  AND ($6::text = '' OR a.state = $6)
-  AND ($7::text = '' OR a.agent_id = $7)
-  AND ($8::text = '' OR a.username = $8)
-ORDER BY a.agent_id LIMIT $9
+  AND ($4::text[] IS NULL OR a.failover_group = ANY ($4))
+  AND ($5::text = '' OR a.tdg_id = $5)
+  AND ($6::text = '' OR a.active_region = $6)
+  AND ($7::text = '' OR a.state = $7)
+  AND ($8::text = '' OR a.agent_id = $8)
+  AND ($9::text = '' OR a.username = $9)
+ORDER BY a.agent_id LIMIT $10
 `
 
 type AgentsParams struct {
-	Alive         time.Duration
-	AfterID       string
-	FailoverGroup string
-	TdgID         string
-	ActiveRegion  string
-	State         string
-	AgentID       string
-	Username      string
-	MaxRows       int32
+	Alive          time.Duration
+	AfterID        string
+	FailoverGroup  string
+	FailoverGroups []string
+	TdgID          string
+	ActiveRegion   string
+	State          string
+	AgentID        string
+	Username       string
+	MaxRows        int32
 }
 
 type AgentsRow struct {
@@ -66,6 +89,7 @@ func (q *Queries) Agents(ctx context.Context, db DBTX, arg AgentsParams) ([]Agen
 		arg.Alive,
 		arg.AfterID,
 		arg.FailoverGroup,
+		arg.FailoverGroups,
 		arg.TdgID,
 		arg.ActiveRegion,
 		arg.State,
@@ -452,22 +476,22 @@ const tDGs = `-- name: TDGs :many
 SELECT tdg_id, failover_group, arn, name, status, is_default, observed_at, telephony, agents, sign_in, setup, memory
 FROM traffic_distribution_groups
 WHERE tdg_id > $1 AND ($2::text = '' OR tdg_id = $2)
-  AND ($3::text = '' OR failover_group = $3)
+  AND ($3::text[] IS NULL OR failover_group = ANY ($3))
 ORDER BY tdg_id LIMIT $4
 `
 
 type TDGsParams struct {
-	AfterID       string
-	TdgID         string
-	FailoverGroup string
-	MaxRows       int32
+	AfterID        string
+	TdgID          string
+	FailoverGroups []string
+	MaxRows        int32
 }
 
 func (q *Queries) TDGs(ctx context.Context, db DBTX, arg TDGsParams) ([]TrafficDistributionGroup, error) {
 	rows, err := db.Query(ctx, tDGs,
 		arg.AfterID,
 		arg.TdgID,
-		arg.FailoverGroup,
+		arg.FailoverGroups,
 		arg.MaxRows,
 	)
 	if err != nil {
