@@ -196,12 +196,15 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Identity, error) {
 }
 
 func (v *Verifier) remembered(ctx context.Context, token string) (Identity, error) {
-	if err := compact(token); err != nil {
-		return Identity{}, err
+	if len(token) > maxToken {
+		return Identity{}, errTooLong
 	}
 	hash := tokenHash(sha256.Sum256([]byte(token)))
 	if id, ok := v.cache.get(hash, time.Now(), v.keys.current.Load()); ok {
 		return id, nil
+	}
+	if err := compact(token); err != nil {
+		return Identity{}, err
 	}
 	good, err := v.tokens.verify(ctx, token)
 	if err != nil {
@@ -320,11 +323,13 @@ func (e expected) reason(c claims, now time.Time) string {
 	return ""
 }
 
+var errTooLong = refuse("the token is too long")
+
 // compact refuses everything that is not shaped like a JWT before anything is spent on it: JSON serialisations, encrypted
 // tokens, white space, endless ones.
 func compact(token string) error {
 	if len(token) > maxToken {
-		return refuse("the token is too long")
+		return errTooLong
 	}
 	dots := 0
 	for i := range len(token) {
