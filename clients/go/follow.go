@@ -197,8 +197,11 @@ func (f *follower) connect(ctx context.Context) error {
 	answer, err := f.http.Do(r)
 	guard.Stop()
 	if err != nil {
+		var call *url.Error
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
+		} else if errors.As(err, &call) {
+			err = call.Err // without the address once more
 		}
 		return fmt.Errorf("%s: %w", endpoint, err)
 	}

@@ -26,11 +26,12 @@ func (f file) load() (*config.Config, error) { return config.Load(f.Config, os.E
 type cli struct {
 	Debug bool `help:"Log more."`
 
-	Serve   serve   `cmd:"" help:"Run the service."`
-	Migrate migrate `cmd:"" help:"Bring the database's schema up to date and exit."`
-	Check   check   `cmd:"" help:"Validate the configuration, reach PostgreSQL and every Region without changing anything, print a table."`
-	Audit   audit   `cmd:"" help:"The audit trail."`
-	Version version `cmd:"" help:"Print the version."`
+	Serve   serve        `cmd:"" help:"Run the service."`
+	Migrate migrate      `cmd:"" help:"Bring the database's schema up to date and exit."`
+	Check   check        `cmd:"" help:"Validate the configuration, reach PostgreSQL and every Region without changing anything, print a table."`
+	Watch   watchCommand `cmd:"" help:"Print the events of an agent, or of all, as they come."`
+	Audit   audit        `cmd:"" help:"The audit trail."`
+	Version version      `cmd:"" help:"Print the version."`
 }
 
 type serve struct{ file }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	changeover "changeover/clients/go"
 	"changeover/internal/api/apitest"
 	"changeover/internal/api/contract"
 	"changeover/internal/config"
@@ -231,6 +232,43 @@ func watch(t *testing.T, address, path, lastEventID string) *desktop {
 		})
 	}()
 	d := &desktop{frames: frames, close: func() { cancel(); <-done }, last: lastEventID}
+	t.Cleanup(d.close)
+	return d
+}
+
+// follow reads the events of an agent with the Go client, which goes on by itself whatever becomes of a connection.
+func follow(t *testing.T, agent string, services ...*service) *desktop {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var endpoints []string
+	for _, s := range services {
+		endpoints = append(endpoints, "http://"+s.Addr())
+	}
+	client, err := changeover.New(changeover.Options{Endpoints: endpoints, HTTPClient: &http.Client{Transport: apitest.NewTransport(t, &http.Transport{DisableKeepAlives: true})}})
+	require.NoError(t, err)
+	frames, done := make(chan frame), make(chan struct{})
+	go func() {
+		defer close(done)
+		defer close(frames)
+		for e, err := range client.Follow(ctx, changeover.Subscription{AgentID: agent}) {
+			if err != nil {
+				if ctx.Err() == nil {
+					t.Errorf("follow agent %s: %v", agent, err)
+				}
+				return
+			}
+			f := frame{id: e.ID, event: string(e.Type)}
+			if err := json.Unmarshal(e.Data, &f.data); err != nil {
+				t.Errorf("data of %s: %v", e.Type, err)
+			}
+			select {
+			case frames <- f:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	d := &desktop{frames: frames, close: func() { cancel(); <-done }}
 	t.Cleanup(d.close)
 	return d
 }

@@ -35,7 +35,7 @@ func TestFaultsOfARegionMakeNoEvent(t *testing.T) {
 			s := start(t, c)
 			s.untilWorksIn(t, idle, east)
 			s.untilHolds(t, busy, 1)
-			d := watch(t, s.Addr(), "/v1/events", "")
+			d := follow(t, "", s)
 
 			require.NoError(t, floor.SetFault(west, "*", fault))
 			d.silence(t, time.Second) // five rounds of distributions, three sweeps
@@ -96,7 +96,7 @@ func TestOnlyReadingOperationsAreCalled(t *testing.T) {
 	c.FailoverGroups[0].Routing = config.Global
 	s = start(t, c)
 	s.untilHolds(t, agent, 1)
-	d := watch(t, s.Addr(), "/v1/agents/"+agent+"/events", "")
+	d := follow(t, agent, s)
 	d.opened(t)
 	global.shift(t, west)
 	d.next(t, "failoverDetected")
@@ -149,7 +149,7 @@ func TestMetricsOnAPortOfTheirOwn(t *testing.T) {
 	c.HTTP.MetricsListen = "127.0.0.1:0"
 	s := start(t, c)
 	s.untilHolds(t, agent, 1)
-	d := watch(t, s.Addr(), "/v1/agents/"+agent+"/events", "")
+	d := follow(t, agent, s)
 	d.opened(t)
 	floor.shift(t, west)
 	d.next(t, "failoverDetected")

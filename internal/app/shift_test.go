@@ -19,7 +19,7 @@ func TestShiftOfAnIdleAgent(t *testing.T) {
 	s := start(t, configuration(floor, postgrestest.NewDatabase(t)))
 	s.untilWorksIn(t, agent, east)
 
-	d := watch(t, s.Addr(), "/v1/agents/"+agent+"/events", "")
+	d := follow(t, agent, s)
 	snapshot := d.opened(t)
 	require.Equal(t, east, snapshot.data["activeRegion"])
 	require.Equal(t, "https://us-east-1.example.com/ccp-v2/", snapshot.data["activeCcpUrl"])
@@ -60,7 +60,7 @@ func TestShiftOfAnAgentOnACall(t *testing.T) {
 	s.untilHolds(t, agent, 1)
 	s.untilHolds(t, idle, 1)
 
-	d := watch(t, s.Addr(), "/v1/agents/"+agent+"/events", "")
+	d := follow(t, agent, s)
 	d.opened(t)
 	floor.shift(t, west)
 	detected := d.next(t, "failoverDetected")
@@ -105,7 +105,7 @@ func TestShiftThatIsTakenBack(t *testing.T) {
 	voice := floor.call(t, agent, connectsim.ChannelVoice)
 	s := start(t, configuration(floor, postgrestest.NewDatabase(t)))
 	s.untilHolds(t, agent, 1)
-	d := watch(t, s.Addr(), "/v1/agents/"+agent+"/events", "")
+	d := follow(t, agent, s)
 	d.opened(t)
 
 	floor.shift(t, west)
@@ -134,7 +134,7 @@ func TestForce(t *testing.T) {
 	floor.call(t, agent, connectsim.ChannelVoice)
 	s := start(t, configuration(floor, postgrestest.NewDatabase(t)))
 	s.untilHolds(t, agent, 1)
-	d := watch(t, s.Addr(), "/v1/agents/"+agent+"/events", "")
+	d := follow(t, agent, s)
 	d.opened(t)
 	floor.shift(t, west)
 	d.next(t, "failoverDetected")
@@ -167,7 +167,7 @@ func TestReportingDesktop(t *testing.T) {
 	agent, other := floor.agent(0), floor.agent(1)
 	s := start(t, configuration(floor, postgrestest.NewDatabase(t)))
 	s.untilWorksIn(t, agent, east)
-	d := watch(t, s.Addr(), "/v1/agents/"+agent+"/events", "")
+	d := follow(t, agent, s)
 	d.opened(t)
 	report := func(region string) {
 		status, body := s.request(t, http.MethodPost, "/v1/agents/"+agent+"/reports", map[string]any{
@@ -195,7 +195,7 @@ func TestShiftWithGlobalRouting(t *testing.T) {
 	c.FailoverGroups[0].Routing = "global"
 	s := start(t, c)
 	s.untilHolds(t, agent, 1)
-	d := watch(t, s.Addr(), "/v1/agents/"+agent+"/events", "")
+	d := follow(t, agent, s)
 	d.opened(t)
 	floor.shift(t, west)
 	d.next(t, "failoverDetected")

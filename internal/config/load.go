@@ -260,9 +260,9 @@ func fieldOf(v reflect.Value, key string) reflect.Value {
 	return reflect.Value{}
 }
 
-// notKeys are variables that begin with the prefix and belong to something else: where PostgreSQL's binaries are, and what
-// Kubernetes adds to every pod beside a Service whose name begins with "changeover".
-var notKeys = regexp.MustCompile(`^CHANGEOVER_(PG_BIN|(.*_)?(SERVICE_(HOST|PORT(_.*)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?))$`)
+// notKeys are variables that begin with the prefix and belong to something else: where PostgreSQL's binaries are, what `server
+// watch` reads, and what Kubernetes adds to every pod beside a Service whose name begins with "changeover".
+var notKeys = regexp.MustCompile(`^CHANGEOVER_(PG_BIN|TOKEN|ENDPOINT|(.*_)?(SERVICE_(HOST|PORT(_.*)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?))$`)
 
 // env lays the environment over c. A variable is the key's path in capitals, with an underscore between words and keys.
 func (l *loader) env(env []string, c *Config) {
