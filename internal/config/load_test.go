@@ -166,6 +166,8 @@ func TestVariablesOfKubernetesServicesAreNoKeys(t *testing.T) {
 		"CHANGEOVER_PORT=tcp://10.0.0.1:80", "CHANGEOVER_PORT_80_TCP=tcp://10.0.0.1:80", "CHANGEOVER_PORT_80_TCP_PROTO=tcp",
 		"CHANGEOVER_PORT_80_TCP_PORT=80", "CHANGEOVER_PORT_80_TCP_ADDR=10.0.0.1", "CHANGEOVER_METRICS_SERVICE_HOST=10.0.0.2",
 		"CHANGEOVER_PG_BIN=/usr/lib/postgresql/17/bin",
+		"CHANGEOVER_TOKEN=for server watch",
+		"CHANGEOVER_ENDPOINT=http://127.0.0.1:8080",
 	})
 	require.NoError(t, err)
 }

@@ -160,7 +160,7 @@ func detail(e changeover.Event) (string, error) {
 		return string(d.Code), err
 	case changeover.Reset:
 		d, err := changeover.Data[rest.ResetData](e)
-		return string(d.Reason) + ": what was shown may be incomplete", err
+		return d.Reason + ": what was shown may be incomplete", err
 	}
 	return string(e.Data), nil // of a newer service
 }
