@@ -46,8 +46,11 @@ type Options struct {
 	// Identified hears of each request whose caller has proved who they are; it may be nil.
 	Identified func(context.Context)
 	Groups     []Group
-	Metrics    http.Handler // of /metrics; nil: it is 404, because metrics have a port of their own
-	Log        *slog.Logger
+	// MaxPolls is how many long polls may wait at a time, MaxPollsPerAgent how many of them for one agent's events, or as one caller for
+	// everybody's; 0: no limit.
+	MaxPolls, MaxPollsPerAgent int
+	Metrics                    http.Handler // of /metrics; nil: it is 404, because metrics have a port of their own
+	Log                        *slog.Logger
 }
 
 // Server answers everything of api/openapi.yaml. It is an http.Handler.
@@ -64,6 +67,7 @@ type Server struct {
 	log        *slog.Logger
 	mux        *chi.Mux
 	operations map[string]*operation // by method and pattern
+	polls      *polls
 	health     health
 	aliases    aliases
 	draining   atomic.Bool
@@ -80,7 +84,7 @@ const (
 func New(o Options) (*Server, error) {
 	s := &Server{
 		store: o.Store, hub: o.Hub, auth: o.Auth, sessions: o.Sessions, limiter: o.Limiter, identified: o.Identified, metrics: o.Metrics, log: o.Log,
-		groups: make(map[string]*Group, len(o.Groups)), mux: chi.NewRouter(),
+		groups: make(map[string]*Group, len(o.Groups)), mux: chi.NewRouter(), polls: newPolls(o.MaxPolls, o.MaxPollsPerAgent),
 	}
 	for i := range o.Groups {
 		g := &o.Groups[i]
@@ -99,8 +103,19 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// Drain makes /readyz answer 503 from now on, so that no new clients are sent here. Everything else goes on.
-func (s *Server) Drain() { s.draining.Store(true) }
+// Drain makes /readyz answer 503 from now on, so that no new clients are sent here, and answers the long polls that wait. Everything
+// else goes on.
+func (s *Server) Drain() {
+	s.draining.Store(true)
+	s.polls.end()
+}
+
+// Polls counts the long polls that wait.
+func (s *Server) Polls() int {
+	s.polls.mu.Lock()
+	defer s.polls.mu.Unlock()
+	return s.polls.open
+}
 
 // call is what is known of a request while it is answered.
 type call struct {

@@ -51,7 +51,7 @@ func (s *Server) GetAgentEvents(ctx context.Context, r contract.GetAgentEventsRe
 			return nil, err
 		}
 	}
-	list, err := s.history(ctx, q)
+	list, err := s.history(ctx, q, "agents/"+r.AgentID)
 	return contract.GetAgentEvents200JSONResponse(list), err
 }
 
@@ -69,7 +69,7 @@ func (s *Server) GetEvents(ctx context.Context, r contract.GetEventsRequestObjec
 		return nil, err
 	}
 	q.All = true
-	list, err := s.history(ctx, q)
+	list, err := s.history(ctx, q, "callers/"+c.identity.Subject)
 	return contract.GetEvents200JSONResponse(list), err
 }
 
@@ -81,16 +81,50 @@ func (c *call) rights() []stream.ServeOption {
 	return []stream.ServeOption{stream.Until(c.identity.Expires)}
 }
 
-func (s *Server) history(ctx context.Context, q stream.HistoryQuery) (contract.EventList, error) {
+// history reads events, waiting for some if that is asked for; a poll that waits is counted under a key.
+func (s *Server) history(ctx context.Context, q stream.HistoryQuery, key string) (contract.EventList, error) {
+	if q.Wait > 0 {
+		if until := callOf(ctx).identity.Expires; !until.IsZero() { // as a stream ends with its token
+			q.Wait = min(q.Wait, time.Until(until))
+		}
+		done, refused := s.polls.begin(key)
+		if refused != nil {
+			return contract.EventList{}, refused
+		}
+		defer done()
+	}
 	ctx, cancel := context.WithTimeout(ctx, q.Wait+storeTimeout)
 	defer cancel()
-	items, next, err := s.hub.History(ctx, q)
+	items, next, err := s.wait(ctx, q)
 	if errors.Is(err, stream.ErrNotReady) {
 		return contract.EventList{}, &problem{kind: kindUnavailable, detail: "The event log is being loaded. Try again.", cause: err}
 	}
 	return contract.EventList{
 		Items: each(items, func(i *stream.Item) contract.LoggedEvent { return contract.LoggedEvent(*i) }), NextCursor: next,
 	}, err
+}
+
+// wait reads events. When the replica drains it does not wait any more.
+func (s *Server) wait(ctx context.Context, q stream.HistoryQuery) ([]stream.Item, string, error) {
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if q.Wait > 0 {
+		stop := make(chan struct{})
+		defer close(stop)
+		go func() {
+			select {
+			case <-s.polls.ended:
+				cancel()
+			case <-stop:
+			}
+		}()
+	}
+	items, next, err := s.hub.History(waiting, q)
+	if errors.Is(err, context.Canceled) && ctx.Err() == nil {
+		q.Wait = 0
+		return s.hub.History(ctx, q)
+	}
+	return items, next, err
 }
 
 // onlyStreams refuses the parameters that a stream has no use for, so that nobody believes in a filter that is not there.

@@ -48,7 +48,7 @@ type problem struct {
 	detail string
 	fields []contract.FieldError
 	allow  string        // 405: the methods that the path has
-	after  time.Duration // 429: when to come again
+	after  time.Duration // when to come again; 0: soon
 	cause  error
 }
 
@@ -129,10 +129,12 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	switch p.kind {
 	case kindUnauthenticated:
 		h.Set("WWW-Authenticate", `Bearer realm="changeover"`)
-	case kindTooMany:
-		h.Set("Retry-After", strconv.Itoa(int(p.after/time.Second)+1))
-	case kindUnavailable, kindInProgress:
-		h.Set("Retry-After", strconv.Itoa(retryAfterSeconds))
+	case kindTooMany, kindUnavailable, kindInProgress:
+		after := retryAfterSeconds
+		if p.after > 0 {
+			after = int(p.after/time.Second) + 1
+		}
+		h.Set("Retry-After", strconv.Itoa(after))
 	case kindMethod:
 		h.Set("Allow", p.allow)
 	}

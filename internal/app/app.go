@@ -120,6 +120,7 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *App, err error) {
 	})
 	apiOptions := api.Options{
 		Store: a.store, Hub: a.hub, Groups: apiGroups(c.FailoverGroups), Log: a.log,
+		MaxPolls: c.Stream.MaxConnections, MaxPollsPerAgent: c.Stream.MaxConnectionsPerAgent,
 	}
 	if err = a.authenticate(ctx, &apiOptions); err != nil {
 		return nil, err
@@ -133,6 +134,9 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *App, err error) {
 	if a.api, err = api.New(apiOptions); err != nil {
 		return nil, err
 	}
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "changeover_long_polls", Help: "Long polls that wait for events on this replica.",
+	}, func() float64 { return float64(a.api.Polls()) }))
 	return a, nil
 }
 

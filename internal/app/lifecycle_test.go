@@ -3,6 +3,8 @@ package app
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -10,7 +12,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"changeover/internal/connectsim"
 	"changeover/internal/logtest"
+	"changeover/internal/postgres/postgrestest"
 )
 
 func TestStepsRunLastFirstAndAllOfThem(t *testing.T) {
@@ -73,4 +77,29 @@ func TestGoroutineIsWaitedForButNotForever(t *testing.T) {
 		require.EqualError(t, err, "stop stubborn: still running")
 		close(release)
 	})
+}
+
+// A long poll that waits does not hold up the end of the process, and is answered.
+func TestLongPollAtTheEnd(t *testing.T) {
+	t.Parallel()
+	floor := newFloor(t, connectsim.Config{Agents: 1})
+	s := start(t, configuration(floor, postgrestest.NewDatabase(t)))
+	s.untilWorksIn(t, floor.agent(0), east)
+	path := "/v1/agents/" + floor.agent(0) + "/events"
+	status := make(chan int, 1)
+	go func() {
+		answer, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(httptest.NewRequest(http.MethodGet, "http://"+s.Addr()+path+"?type=failoverStalled&wait=25", nil))
+		if err != nil {
+			t.Error(err)
+			status <- 0
+			return
+		}
+		answer.Body.Close()
+		status <- answer.StatusCode
+	}()
+	require.Eventually(t, func() bool { return s.api.Polls() == 1 }, patience, time.Millisecond)
+	began := time.Now()
+	s.stop(t)
+	require.Equal(t, http.StatusOK, <-status)
+	require.Less(t, time.Since(began), 20*time.Second, "not the poll's time")
 }

@@ -24,7 +24,7 @@ var metricNames = []string{
 	"changeover_failover_detection_seconds", "changeover_failover_pending_seconds", "changeover_failovers_pending",
 	"changeover_failovers_stalled", "changeover_failovers_total",
 	"changeover_http_certificate_expiry_timestamp_seconds", "changeover_http_connections", "changeover_http_connections_rejected_total",
-	"changeover_http_requests_limited_total", "changeover_leader",
+	"changeover_http_requests_limited_total", "changeover_leader", "changeover_long_polls",
 	"changeover_observation_last_success_timestamp_seconds", "changeover_open_contacts", "changeover_store_errors_total",
 	"changeover_stream_closed_total", "changeover_stream_connections", "changeover_stream_events_total",
 }

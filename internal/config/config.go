@@ -171,9 +171,9 @@ type Stream struct {
 	Heartbeat time.Duration `yaml:"heartbeat"`
 	// The `retry:` of a connection, jittered to 1x to 3x.
 	Retry time.Duration `yaml:"retry"`
-	// Open streams of one replica.
+	// Open streams of one replica, and beside them as many long polls.
 	MaxConnections int `yaml:"maxConnections"`
-	// Open streams of one agent on one replica.
+	// Open streams of one agent on one replica, and beside them as many long polls.
 	MaxConnectionsPerAgent int `yaml:"maxConnectionsPerAgent"`
 	// A client that takes longer to accept an event is disconnected; it resumes.
 	WriteTimeout time.Duration `yaml:"writeTimeout"`

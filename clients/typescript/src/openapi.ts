@@ -1813,7 +1813,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The token or the address asks too often. A stream is never answered so, but 200 with a long `retry:`. */
+        /** @description The token or the address asks too often, or too many long polls wait for these events. A stream is never answered so, but 200 with a long `retry:`. */
         TooManyRequests: {
             headers: {
                 "X-Request-Id": components["headers"]["RequestId"];
@@ -1845,7 +1845,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The database is away and memory does not hold the answer. Nothing was done; try again. */
+        /** @description The database is away and memory does not hold the answer, or the replica has as many long polls as it takes. Nothing was done; try again. */
         Unavailable: {
             headers: {
                 "X-Request-Id": components["headers"]["RequestId"];
