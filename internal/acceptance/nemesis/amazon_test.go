@@ -1,0 +1,183 @@
+package nemesis
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"changeover/internal/connectsim"
+)
+
+// amazon is a simulated Amazon Connect that keeps what it answered, and to whom. Ids are those of the source Region.
+type amazon struct {
+	*connectsim.Sim
+	keep bool
+
+	mu      sync.Mutex
+	ids     map[string]string // of agents in the replica's Region
+	reads   []read
+	targets []distribution
+	answers map[int]int // by status of HTTP
+}
+
+func newAmazon(c connectsim.Config, keep bool) *amazon {
+	a := &amazon{Sim: connectsim.New(c), keep: keep, ids: map[string]string{}, answers: map[int]int{}}
+	for _, p := range a.Agents() {
+		a.know(p)
+	}
+	return a
+}
+
+func (a *amazon) know(p connectsim.AgentInfo) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, id := range p.IDs {
+		a.ids[id] = p.ID
+	}
+}
+
+// listen opens an endpoint for one replica.
+func (a *amazon) listen(t testing.TB, replica int) *httptest.Server {
+	sim := a.Handler()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begun := time.Now()
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		kept := &recorder{ResponseWriter: w}
+		sim.ServeHTTP(kept, r)
+		if r.Context().Err() == nil {
+			a.answered(replica, r, body, kept, begun, time.Now())
+		}
+	}))
+	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
+	return s
+}
+
+// recorder keeps an answer while it is sent.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	body   bytes.Buffer
+}
+
+func (w *recorder) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *recorder) Write(b []byte) (int, error) {
+	w.body.Write(b)
+	return w.ResponseWriter.Write(b)
+}
+
+// Hijack is how the simulator gives no answer.
+func (w *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	h, ok := w.ResponseWriter.(http.Hijacker)
+	if !ok {
+		return nil, nil, errors.ErrUnsupported
+	}
+	return h.Hijack()
+}
+
+var signedFor = regexp.MustCompile(`Credential=[^/]+/[0-9]+/([^/]+)/`)
+
+// answered notes an answer that is one.
+func (a *amazon) answered(replica int, r *http.Request, body []byte, w *recorder, begun, end time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.answers[w.status]++
+	region := signedFor.FindStringSubmatch(r.Header.Get("Authorization"))
+	if !a.keep || w.status != http.StatusOK || region == nil {
+		return
+	}
+	switch {
+	case strings.HasPrefix(r.URL.Path, "/metrics/userdata/"):
+		x := read{replica: replica, region: region[1], begun: begun, end: end}
+		if a.userData(&x, body, w.body.Bytes()) {
+			a.reads = append(a.reads, x)
+		}
+	case strings.HasPrefix(r.URL.Path, "/traffic-distribution/") && r.Method == http.MethodGet:
+		x := distribution{replica: replica, region: region[1], begun: begun, end: end}
+		var out struct {
+			ID          string `json:"Id"`
+			AgentConfig *struct {
+				Distributions []struct {
+					Region     string
+					Percentage int
+				}
+			}
+		}
+		if json.Unmarshal(w.body.Bytes(), &out) != nil || out.AgentConfig == nil || len(out.AgentConfig.Distributions) != 2 {
+			return
+		}
+		x.tdg = out.ID
+		for _, d := range out.AgentConfig.Distributions {
+			if d.Percentage == 100 {
+				x.target = d.Region
+			}
+		}
+		a.targets = append(a.targets, x)
+	}
+}
+
+// userData reads an answer to GetCurrentUserData, and says whether it is one. a.mu is held.
+func (a *amazon) userData(x *read, question, answer []byte) bool {
+	var in struct {
+		Filters struct{ Agents, RoutingProfiles []string }
+	}
+	var out struct {
+		NextToken    string
+		UserDataList *[]struct {
+			User struct {
+				ID string `json:"Id"`
+			}
+			Status   struct{ StatusName string }
+			Contacts []struct {
+				ContactID string `json:"ContactId"`
+				Channel   string
+			}
+		}
+	}
+	if json.Unmarshal(question, &in) != nil || json.Unmarshal(answer, &out) != nil || out.UserDataList == nil {
+		return false
+	}
+	x.last = out.NextToken == ""
+	x.agents, x.profiles = map[string]bool{}, map[string]bool{}
+	x.shown, x.offline = map[string][]shown{}, map[string]bool{}
+	for _, id := range in.Filters.Agents {
+		x.agents[a.id(id)] = true
+	}
+	for _, id := range in.Filters.RoutingProfiles {
+		x.profiles[id] = true
+	}
+	for _, u := range *out.UserDataList {
+		id := a.id(u.User.ID)
+		list := make([]shown, 0, len(u.Contacts))
+		for _, c := range u.Contacts {
+			list = append(list, shown{c.ContactID, c.Channel})
+		}
+		x.shown[id], x.offline[id] = list, u.Status.StatusName == connectsim.StatusOffline
+	}
+	return true
+}
+
+func (a *amazon) id(id string) string {
+	id = id[strings.LastIndexByte(id, '/')+1:]
+	if source := a.ids[id]; source != "" {
+		return source
+	}
+	return id
+}

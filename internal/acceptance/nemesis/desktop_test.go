@@ -1,0 +1,196 @@
+package nemesis
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// silence is how long a client hears nothing, not even a heartbeat, until it goes elsewhere.
+const silence = 2500 * time.Millisecond
+
+// desktop is a client of an event stream, or the console if agent is empty. It follows its stream over every break, from replica to
+// replica, and keeps everything that it hears.
+type desktop struct {
+	name, agent string
+	addresses   func() []string // of the replicas
+	rng         *rand.Rand
+	cancel      context.CancelFunc
+	done        chan struct{}
+
+	mu      sync.Mutex
+	hang    context.CancelFunc // of the present connection
+	spoil   func(cursor string) string
+	next    int // replica; -1: any
+	list    []connection
+	heardTo int64 // the last place in the log that it knows; -1: none
+}
+
+func newDesktop(name, agent string, seed uint64, addresses func() []string) *desktop {
+	ctx, cancel := context.WithCancel(context.Background())
+	d := &desktop{
+		name: name, agent: agent, addresses: addresses, rng: rand.New(rand.NewPCG(seed, 7)), cancel: cancel, done: make(chan struct{}),
+		next: -1, heardTo: -1,
+	}
+	go d.run(ctx)
+	return d
+}
+
+func (d *desktop) path() string {
+	if d.agent == "" {
+		return "/v1/events"
+	}
+	return "/v1/agents/" + d.agent + "/events"
+}
+
+func (d *desktop) run(ctx context.Context) {
+	defer close(d.done)
+	transport := &http.Transport{DisableKeepAlives: true, ResponseHeaderTimeout: time.Second}
+	cursor, spoiled := "", false
+	for ctx.Err() == nil {
+		addresses := d.addresses()
+		d.mu.Lock()
+		replica := d.rng.IntN(len(addresses))
+		if d.next >= 0 {
+			replica, d.next = d.next, -1
+		}
+		if d.spoil != nil {
+			cursor, spoiled, d.spoil = d.spoil(cursor), true, nil
+		}
+		c := connection{replica: replica, cursor: cursor, spoiled: spoiled}
+		conn, hang := context.WithCancel(ctx)
+		d.hang = hang
+		d.mu.Unlock()
+		d.connect(conn, hang, transport, addresses[replica], &c)
+		if n := len(c.frames); n > 0 {
+			cursor, spoiled = c.frames[n-1].id, false
+		}
+		hang()
+		pause := time.NewTimer(20*time.Millisecond + time.Duration(d.rng.IntN(60))*time.Millisecond)
+		select {
+		case <-ctx.Done():
+		case <-pause.C:
+		}
+		pause.Stop()
+	}
+}
+
+// connect follows one connection to its end.
+func (d *desktop) connect(ctx context.Context, hang context.CancelFunc, transport http.RoundTripper, address string, c *connection) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+d.path(), nil)
+	if err != nil {
+		panic(err) // it is ours
+	}
+	r.Header.Set("Accept", "text/event-stream")
+	if c.cursor != "" {
+		r.Header.Set("Last-Event-ID", c.cursor)
+	}
+	watchdog := time.AfterFunc(silence, hang)
+	defer watchdog.Stop()
+	answer, err := transport.RoundTrip(r)
+	if err != nil {
+		return
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return
+	}
+	c.opened = time.Now()
+	d.mu.Lock()
+	d.list = append(d.list, *c)
+	n := len(d.list) - 1
+	d.mu.Unlock()
+	var f frame
+	lines := bufio.NewScanner(answer.Body)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		watchdog.Reset(silence)
+		if lines.Text() == "" {
+			if f.data != "" {
+				c.frames = append(c.frames, f)
+				d.mu.Lock()
+				d.list[n].frames = c.frames
+				d.follow(f)
+				d.mu.Unlock()
+			}
+			f = frame{}
+			continue
+		}
+		field, value, _ := strings.Cut(lines.Text(), ":")
+		value = strings.TrimPrefix(value, " ")
+		switch field {
+		case "id":
+			f.id = value
+		case "event":
+			f.event = value
+		case "data":
+			if f.data != "" {
+				value = f.data + "\n" + value
+			}
+			f.data = value
+		}
+	}
+}
+
+// follow notes how far the client has heard. d.mu is held.
+func (d *desktop) follow(f frame) {
+	parts := strings.Split(f.id, "-")
+	if len(parts) < 3 || parts[len(parts)-2] == "0" { // of nowhere
+		if f.event == "reset" {
+			d.heardTo = -1
+		}
+		return
+	}
+	if seq, err := strconv.ParseInt(parts[len(parts)-1], 10, 64); err == nil {
+		d.heardTo = seq
+	}
+}
+
+// upTo is the last place in the log that the client knows; -1: none.
+func (d *desktop) upTo() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.heardTo
+}
+
+// drop breaks the connection; the client comes back to a replica (-1: any), perhaps with another cursor.
+func (d *desktop) drop(next int, spoil func(string) string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.next, d.spoil = next, spoil
+	if spoil != nil {
+		d.heardTo = -1
+	}
+	if d.hang != nil {
+		d.hang()
+	}
+}
+
+// stop ends the client, and returns what it heard.
+func (d *desktop) stop() heard {
+	d.cancel()
+	<-d.done
+	return heard{name: d.name, agent: d.agent, connections: d.list}
+}
+
+// spoilers make cursors that are no good, as clients of another deployment or with a broken storage may have them.
+var spoilers = []func(cursor string) string{
+	func(string) string { return "garbage" },
+	func(string) string { return "0123456789ab-1763809200000-42" },
+	func(cursor string) string { return cursor + "000000" },
+	func(cursor string) string {
+		parts := strings.Split(cursor, "-")
+		if len(parts) < 3 || parts[len(parts)-1] == "0" {
+			return "none"
+		}
+		epoch, _ := strconv.ParseInt(parts[len(parts)-2], 10, 64)
+		parts[len(parts)-2] = fmt.Sprint(epoch + 1)
+		return strings.Join(parts, "-")
+	},
+}
