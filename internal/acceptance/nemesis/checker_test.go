@@ -121,8 +121,6 @@ func (c *checker) tell() {
 			if e.at.Before(s.events[n-1].at) {
 				c.wrong("R18", "%s of agent %s, event %d, is of %s, that before it of %s", e.event, e.agent, e.seq, e.at, s.events[n-1].at)
 			}
-		} else if e.event != "snapshot" {
-			c.wrong("R3", "the log of agent %s begins with %s", e.agent, e.event)
 		}
 		now.seq = e.seq
 		c.next(s, e, &d, &now)
@@ -159,6 +157,8 @@ func (c *checker) next(s *story, e *logged, d *eventData, v *view) {
 			bad("R18", "while %s is open", v.failover)
 		case f != nil:
 			bad("R4", "it was detected before, by event %d", f.detected.seq)
+		case v.region == "":
+			bad("R3", "there was no baseline")
 		case d.NextActiveRegion == v.region || !slices.Contains(c.r.regions[:], d.NextActiveRegion):
 			bad("R4", "from %q to %q", v.region, d.NextActiveRegion)
 		}
@@ -420,19 +420,21 @@ func (c *checker) wanted(rule string, f *told, e *logged, region, cause string) 
 	if p == nil {
 		return // told already
 	}
-	const lately = 3 * time.Second // an answer that was replaced since then
-	current := map[string]string{}
-	split, anybody := false, false
+	// What a Region answers stands until its next answer; a leader may have taken notice of that a little later.
+	const lately = 3 * time.Second
+	current, split, anybody := map[string]string{}, false, false
 	for i := range c.r.targets {
 		a := &c.r.targets[i]
 		if a.tdg != p.tdg || a.begun.After(e.at) {
 			continue
 		}
 		anybody = true
-		if a.end.After(e.at.Add(-lately)) && a.target == region {
-			return
+		if was, answered := current[a.region]; answered && a.end.After(e.at.Add(-lately)) {
+			if was == region {
+				return
+			}
+			split = split || was == ""
 		}
-		split = split || a.end.After(e.at.Add(-lately)) && a.target == ""
 		current[a.region] = a.target
 	}
 	for _, target := range current {
