@@ -349,7 +349,7 @@ func (c *checker) fresh(f *told, p *person, leader int, since time.Time, bad fun
 		if a.end.After(f.ended.at) {
 			continue
 		}
-		if id := a.holding(f.agent); id == "" {
+		if id := c.holding(a, f); id == "" {
 			if a.covers(p) || a.shown[f.agent] != nil {
 				none = a
 			}
@@ -361,8 +361,20 @@ func (c *checker) fresh(f *told, p *person, leader int, since time.Time, bad fun
 	case none == nil || none.begun.Before(f.detected.at):
 		bad("R6", "no answer that began after the detection shows that there was no contact")
 	case some != nil && some.begun.Sub(none.begun) > slack:
-		bad("R8", "the answer of %s to %d shows contact %s, none after it shows that it is gone", some.begun.Format(clock), leader, some.holding(f.agent))
+		bad("R8", "the answer of %s to %d shows contact %s, none after it shows that it is gone", some.begun.Format(clock), leader, c.holding(some, f))
 	}
+}
+
+// holding is the first contact that an answer shows of an agent and that holds the failover. With global routing that is one of the old
+// Region alone, which a look-up tells (R20).
+func (c *checker) holding(a *read, f *told) string {
+	for _, x := range a.shown[f.agent] {
+		elsewhere := c.r.global && slices.ContainsFunc(c.r.contacts, func(k contact) bool { return k.id == x.id && k.region == f.to })
+		if x.channel != "TASK" && x.channel != "EMAIL" && !elsewhere {
+			return x.id
+		}
+	}
+	return ""
 }
 
 // asleep says whether a replica was frozen in that time, so that it may not have looked at an answer that it had.
@@ -388,7 +400,7 @@ func (c *checker) lastKnown(f *told, p *person, leader int, since time.Time, bad
 	}
 	if last == nil {
 		bad("R9", "the Region never showed the agent's list")
-	} else if id := last.holding(f.agent); id != "" && !c.r.unseen(f, last) {
+	} else if id := c.holding(last, f); id != "" && !c.r.unseen(f, last) {
 		bad("R9", "the answer of %s, the last about the agent, shows contact %s", last.begun.Format(clock), id)
 	}
 }

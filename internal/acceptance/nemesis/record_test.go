@@ -112,16 +112,6 @@ type shown struct{ id, channel string }
 // covers says whether what the answer does not show of an agent is not there.
 func (r *read) covers(p *person) bool { return r.last && (r.agents[p.id] || r.profiles[p.profile]) }
 
-// holding is the first contact that the answer shows of an agent and that would hold.
-func (r *read) holding(agent string) string {
-	for _, c := range r.shown[agent] {
-		if c.channel != "TASK" && c.channel != "EMAIL" {
-			return c.id
-		}
-	}
-	return ""
-}
-
 // distribution is an answer to GetTrafficDistribution.
 type distribution struct {
 	replica    int
