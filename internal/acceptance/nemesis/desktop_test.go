@@ -163,9 +163,9 @@ func (d *desktop) upTo() int64 {
 func (d *desktop) drop(next int, spoil func(string) string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.next, d.spoil = next, spoil
+	d.next = next
 	if spoil != nil {
-		d.heardTo = -1
+		d.spoil, d.heardTo = spoil, -1
 	}
 	if d.hang != nil {
 		d.hang()
