@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -263,11 +262,11 @@ func migrate(ctx context.Context, c config.Database, databaseURL string, log *sl
 	if err := store.Migrate(ctx, string(c.MigrateURL), log); err != nil {
 		return err
 	}
-	u, err := url.Parse(databaseURL)
-	if err != nil || u.User.Username() == "" {
-		return errors.New("database.url names no user to whom database.migrateUrl's role could grant the tables")
+	role, err := store.Role(databaseURL)
+	if err != nil {
+		return fmt.Errorf("database.url: %w", err)
 	}
-	return store.GrantService(ctx, string(c.MigrateURL), u.User.Username())
+	return store.GrantService(ctx, string(c.MigrateURL), role)
 }
 
 // waitForHub returns when the log has been read for the first time: the schema is there then.

@@ -31,7 +31,7 @@ type replicas struct {
 // every third of ReplicaTimeout, with nothing to tell too. After an error tell the same again. The first call of a program for a
 // replica's name forgets what an earlier life under that name left behind.
 func (s *Store) SyncConnections(ctx context.Context, replica string, opened []Connection, closed []string) (err error) {
-	ctx, done := s.call(ctx, "sync_connections", callTimeout, &err)
+	ctx, done := s.call(ctx, "sync_connections", quickTimeout, &err)
 	defer done()
 	s.replicas.mu.Lock()
 	defer s.replicas.mu.Unlock()
@@ -75,7 +75,7 @@ func (s *Store) SyncConnections(ctx context.Context, replica string, opened []Co
 
 // StreamingAgents returns the agents with an open event stream on a replica that is alive.
 func (s *Store) StreamingAgents(ctx context.Context) (agents map[string]bool, err error) {
-	ctx, done := s.call(ctx, "streaming_agents", callTimeout, &err)
+	ctx, done := s.call(ctx, "streaming_agents", quickTimeout, &err)
 	defer done()
 	ids, err := s.q.StreamingAgents(ctx, s.leader, ReplicaTimeout)
 	if err != nil {

@@ -23,7 +23,7 @@ type RegionHealth struct {
 
 // SaveHealth writes the health of Regions for every replica to show, if epoch is still the lease's: else ErrFenced.
 func (s *Store) SaveHealth(ctx context.Context, epoch int64, health []RegionHealth) (err error) {
-	ctx, done := s.call(ctx, "save_health", callTimeout, &err)
+	ctx, done := s.call(ctx, "save_health", quickTimeout, &err)
 	defer done()
 	var p db.UpsertHealthParams
 	for _, h := range health {

@@ -136,7 +136,7 @@ func (s *Store) writeCommands(ctx context.Context, tx pgx.Tx, in []submission, o
 // PendingCommands reads commands without a result whose ids are greater than afterID, in order, at most limit. afterID is for
 // paging within one look: begin each look with 0, for ids become visible in the order of commits, not of their numbers.
 func (s *Store) PendingCommands(ctx context.Context, afterID int64, limit int) (commands []Command, err error) {
-	ctx, done := s.call(ctx, "pending_commands", callTimeout, &err)
+	ctx, done := s.call(ctx, "pending_commands", quickTimeout, &err)
 	defer done()
 	rows, err := s.q.PendingCommands(ctx, s.leader, db.PendingCommandsParams{AfterID: afterID, MaxRows: rowLimit(limit)})
 	if err != nil {

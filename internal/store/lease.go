@@ -43,7 +43,7 @@ func trustedUntil(started time.Time, ttl time.Duration) time.Time { return start
 // seconds (a leader that was frozen while it sent a message, which no time-out of PostgreSQL before 17 notices), its session is
 // terminated, which needs no privilege as long as both have the same role.
 func (s *Store) AcquireLease(ctx context.Context, holder string, ttl time.Duration) (_ Lease, ok bool, err error) {
-	ctx, done := s.call(ctx, "acquire_lease", callTimeout, &err)
+	ctx, done := s.call(ctx, "acquire_lease", quickTimeout, &err)
 	defer done()
 	// A look first: followers ask every second, and an UPDATE would wait for commits.
 	lease, err := s.q.Lease(ctx, s.leader)
@@ -97,7 +97,7 @@ func milliseconds(d time.Duration) string { return fmt.Sprintf("%dms", d.Millise
 // SucceedLease ends a term and begins the next one of the same holder, with an epoch of its own, and says whether it did: not if
 // somebody else has begun one. A holder does so after a commit that failed, because it cannot know what the database kept of it.
 func (s *Store) SucceedLease(ctx context.Context, lease Lease, holder string, ttl time.Duration) (_ Lease, ok bool, err error) {
-	ctx, done := s.call(ctx, "succeed_lease", callTimeout, &err)
+	ctx, done := s.call(ctx, "succeed_lease", quickTimeout, &err)
 	defer done()
 	started := time.Now()
 	epoch, err := s.q.SucceedLease(ctx, s.leader, db.SucceedLeaseParams{Epoch: lease.Epoch, Holder: text(holder), Ttl: ttl})
@@ -112,7 +112,7 @@ func (s *Store) SucceedLease(ctx context.Context, lease Lease, holder string, tt
 
 // RenewLease prolongs a term, and says whether it still stands. A term that has expired stands until another one begins.
 func (s *Store) RenewLease(ctx context.Context, lease Lease, holder string, ttl time.Duration) (_ Lease, ok bool, err error) {
-	ctx, done := s.call(ctx, "renew_lease", callTimeout, &err)
+	ctx, done := s.call(ctx, "renew_lease", quickTimeout, &err)
 	defer done()
 	started := time.Now()
 	n, err := s.q.RenewLease(ctx, s.leader, db.RenewLeaseParams{Epoch: lease.Epoch, Holder: text(holder), Ttl: ttl})
@@ -127,7 +127,7 @@ func (s *Store) RenewLease(ctx context.Context, lease Lease, holder string, ttl 
 
 // ReleaseLease ends a term, so that another replica need not wait for it to expire. A term that is over already is no error.
 func (s *Store) ReleaseLease(ctx context.Context, lease Lease, holder string) (err error) {
-	ctx, done := s.call(ctx, "release_lease", callTimeout, &err)
+	ctx, done := s.call(ctx, "release_lease", quickTimeout, &err)
 	defer done()
 	err = s.q.ReleaseLease(ctx, s.leader, db.ReleaseLeaseParams{Epoch: lease.Epoch, Holder: text(holder)})
 	return wrap(err, "release the lease")

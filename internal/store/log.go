@@ -54,7 +54,7 @@ type LogEvent struct {
 
 // LogState reads the head of the log.
 func (s *Store) LogState(ctx context.Context) (st LogState, err error) {
-	ctx, done := s.call(ctx, "log_state", callTimeout, &err)
+	ctx, done := s.call(ctx, "log_state", quickTimeout, &err)
 	defer done()
 	err = s.snapshot(ctx, s.pool, func(tx pgx.Tx) error {
 		head, err := s.q.Head(ctx, tx)
@@ -74,7 +74,7 @@ func (s *Store) LogState(ctx context.Context) (st LogState, err error) {
 // EventsAfter reads the events that follow seq, in order, at most limit. Their numbers have no gaps; where retention has dropped
 // the next one, it returns ErrPruned.
 func (s *Store) EventsAfter(ctx context.Context, seq int64, limit int) (events []LogEvent, err error) {
-	ctx, done := s.call(ctx, "events", callTimeout, &err)
+	ctx, done := s.call(ctx, "events", quickTimeout, &err)
 	defer done()
 	rows, err := s.q.Events(ctx, s.pool, db.EventsParams{AfterSeq: seq, UptoSeq: noLimit, MaxRows: rowLimit(limit)})
 	if err != nil {
@@ -233,14 +233,13 @@ func (s *Store) Listen(ctx context.Context, channels []string, wake func(channel
 	if url == "" {
 		url = s.opts.URL
 	}
-	config, err := connConfig(url)
-	if err != nil {
+	if _, err := connConfig(url); err != nil {
 		return fmt.Errorf("database URL for LISTEN: %w", err)
 	}
 	const least = 100 * time.Millisecond
 	for backoff := least; ; backoff = min(2*backoff, listenBackoff) {
 		began := time.Now()
-		err := listen(ctx, config, channels, wake)
+		err := listen(ctx, url, channels, wake)
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // the end of ctx is how listening ends
 		}
@@ -258,7 +257,11 @@ func (s *Store) Listen(ctx context.Context, channels []string, wake func(channel
 	}
 }
 
-func listen(ctx context.Context, config *pgx.ConnConfig, channels []string, wake func(string)) error {
+func listen(ctx context.Context, url string, channels []string, wake func(string)) error {
+	config, err := connConfig(url) // anew, see newPool
+	if err != nil {
+		return err
+	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)

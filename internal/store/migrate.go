@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -17,9 +18,9 @@ import (
 	"changeover/migrations"
 )
 
-// Migrate brings the schema up to date. Several programs may do it at once; each waits for the others, five minutes at most.
-// The role of the URL will own the tables; see [GrantService] for a service whose own role shall not. The URL must not go
-// through a transaction pooler: the lock belongs to the session.
+// Migrate brings the schema up to date. Several programs may do it at once; each waits for the others, five minutes at most. Who of them is at
+// it stands in a table, because the lock of a session is lost behind a transaction pooler; one that dies keeps the others waiting for half a
+// minute. The role of the URL will own the tables; see [GrantService] for a service whose own role shall not.
 func Migrate(ctx context.Context, url string, log *slog.Logger) error {
 	provider, err := newProvider(url)
 	if err != nil {
@@ -41,11 +42,11 @@ func newProvider(url string) (*goose.Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database URL: %w", err)
 	}
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
+	locker, err := lock.NewPostgresTableLocker(lock.WithTableLockTimeout(time.Second, 300))
 	if err != nil {
 		return nil, fmt.Errorf("make the lock for migrations: %w", err)
 	}
-	provider, err := goose.NewProvider(goose.DialectPostgres, stdlib.OpenDB(*config), migrations.FS, goose.WithSessionLocker(locker))
+	provider, err := goose.NewProvider(goose.DialectPostgres, stdlib.OpenDB(*config), migrations.FS, goose.WithLocker(locker))
 	if err != nil {
 		return nil, fmt.Errorf("read the migrations: %w", err)
 	}
@@ -118,6 +119,15 @@ func (s *Store) needSchema(ctx context.Context, version int64, what string) erro
 		err = fmt.Errorf("%s: version %d is needed, run 'server migrate': %w", what, version, ErrOldSchema)
 	}
 	return err
+}
+
+// Role is whom a URL connects as.
+func Role(url string) (string, error) {
+	config, err := connConfig(url)
+	if err != nil {
+		return "", err
+	}
+	return config.User, nil
 }
 
 // GrantService gives a role that does not own the tables what the service needs of them, and no more: the audit can be added to

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,6 +24,7 @@ import (
 // Deadlines of single calls, for a database that accepts them and does not answer.
 const (
 	connectTimeout = 3 * time.Second
+	quickTimeout   = 4 * time.Second // of what is asked all the time, so that it goes on within 5 s of the database's return
 	callTimeout    = 10 * time.Second
 	commitTimeout  = 20 * time.Second
 	loadTimeout    = 2 * time.Minute
@@ -134,6 +136,14 @@ func newPool(url string, conns int) (*pgxpool.Pool, error) {
 	configure(config.ConnConfig)
 	config.MaxConns = int32(conns)
 	config.PingTimeout = connectTimeout
+	// Read anew each time: passwords and certificates, which stand in files that the URL names, are replaced while the program runs.
+	config.BeforeConnect = func(_ context.Context, conn *pgx.ConnConfig) error {
+		fresh, err := connConfig(url)
+		if err == nil {
+			*conn = *fresh
+		}
+		return err
+	}
 	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		conn.TypeMap().RegisterType(&pgtype.Type{
 			Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
@@ -168,6 +178,23 @@ func configure(config *pgx.ConnConfig) {
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "changeover"
 	}
+	// A standby answers what only reads, later than the truth: of several servers, and behind a name that has moved, take the one that can
+	// be written to.
+	if config.ValidateConnect == nil {
+		config.ValidateConnect = writable
+	}
+	// A call that is given up is ended in the database too: a statement that waits there for a lock would keep its connection.
+	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: time.Second}
+	}
+}
+
+// writable refuses a server that only reads.
+func writable(ctx context.Context, conn *pgconn.PgConn) error {
+	if err := pgconn.ValidateConnectTargetSessionAttrsReadWrite(ctx, conn); err != nil {
+		return fmt.Errorf("the server only reads (a standby, or default_transaction_read_only is on), and Changeover has to write: %w", err)
+	}
+	return nil
 }
 
 // redact keeps the text of a malformed URL, which may hold a password, out of the error.
@@ -205,7 +232,13 @@ func (s *Store) Ping(ctx context.Context) (err error) {
 // call gives an operation its deadline. done counts and cancels; it reads *err after the operation has set it.
 func (s *Store) call(ctx context.Context, operation string, timeout time.Duration, err *error) (context.Context, func()) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
+	began := time.Now()
 	return ctx, func() {
+		if *err != nil && time.Since(began) >= timeout {
+			// The other connections may be as silent, and a pool would try one after the other.
+			s.pool.Reset()
+			s.leader.Reset()
+		}
 		cancelled := errors.Is(ctx.Err(), context.Canceled)
 		cancel()
 		if s.opts.Metrics == nil || *err == nil || cancelled || errors.Is(*err, ErrFenced) || errors.Is(*err, ErrNotFound) ||
