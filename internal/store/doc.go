@@ -61,10 +61,14 @@
 //
 // # Connections and failure
 //
-// A [Store] opens without PostgreSQL and reconnects by itself. Every call has a deadline of its own, next to the caller's.
-// What the leader does has a pool of its own, so that no crowd of readers keeps it from renewing its lease. Statements are not
-// prepared by name, nothing depends on the state of a session, so everything but LISTEN works through a transaction
-// pooler. [IsUnavailable] tells a database that is away from a mistake.
+// A [Store] opens without PostgreSQL and reconnects by itself. Every call has a deadline of its own, next to the caller's; four
+// seconds for what is asked all the time, so that it goes on within five of the database's return. A call that gets no answer has all
+// connections left behind, because the others may be as dead. The URL is read anew for each connection: a password in a passfile, and
+// certificates, can be replaced at any time. A server that only reads, a standby, is refused; of several hosts the one is taken that can be written to.
+//
+// What the leader does has a pool of its own, so that no crowd of readers keeps it waiting, and the lease has another, so that no stuck commit does.
+// Statements are not prepared by name, nothing depends on the state of a session, so everything but LISTEN works through a
+// transaction pooler. [IsUnavailable] tells a database that is away from a mistake.
 //
 // A Store may be used by many goroutines at once. It has none of its own but those of its connection pools and those that run a batch
 // while calls wait for it; Close ends them.

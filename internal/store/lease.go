@@ -46,7 +46,7 @@ func (s *Store) AcquireLease(ctx context.Context, holder string, ttl time.Durati
 	ctx, done := s.call(ctx, "acquire_lease", quickTimeout, &err)
 	defer done()
 	// A look first: followers ask every second, and an UPDATE would wait for commits.
-	lease, err := s.q.Lease(ctx, s.leader)
+	lease, err := s.q.Lease(ctx, s.lease)
 	if err != nil {
 		return Lease{}, false, fmt.Errorf("read the lease: %w", err)
 	}
@@ -62,7 +62,7 @@ func (s *Store) AcquireLease(ctx context.Context, holder string, ttl time.Durati
 	case errors.Is(err, pgx.ErrNoRows):
 		return Lease{}, false, nil // another one was quicker
 	case errors.As(err, &pgErr) && pgErr.Code == "55P03": // lock_not_available
-		ended, err := s.q.EndStuckCommits(ctx, s.leader, idleInCommit)
+		ended, err := s.q.EndStuckCommits(ctx, s.lease, idleInCommit)
 		if err != nil {
 			return Lease{}, false, fmt.Errorf("end the old leader's transaction: %w", err)
 		}
@@ -75,7 +75,7 @@ func (s *Store) AcquireLease(ctx context.Context, holder string, ttl time.Durati
 }
 
 func (s *Store) takeOver(ctx context.Context, holder string, ttl time.Duration) (epoch int64, err error) {
-	err = pgx.BeginFunc(ctx, s.leader, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, s.lease, func(tx pgx.Tx) error {
 		if err := s.bound(ctx, tx, takeoverLock); err != nil {
 			return err
 		}
@@ -100,7 +100,7 @@ func (s *Store) SucceedLease(ctx context.Context, lease Lease, holder string, tt
 	ctx, done := s.call(ctx, "succeed_lease", quickTimeout, &err)
 	defer done()
 	started := time.Now()
-	epoch, err := s.q.SucceedLease(ctx, s.leader, db.SucceedLeaseParams{Epoch: lease.Epoch, Holder: text(holder), Ttl: ttl})
+	epoch, err := s.q.SucceedLease(ctx, s.lease, db.SucceedLeaseParams{Epoch: lease.Epoch, Holder: text(holder), Ttl: ttl})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return lease, false, nil
@@ -115,7 +115,7 @@ func (s *Store) RenewLease(ctx context.Context, lease Lease, holder string, ttl 
 	ctx, done := s.call(ctx, "renew_lease", quickTimeout, &err)
 	defer done()
 	started := time.Now()
-	n, err := s.q.RenewLease(ctx, s.leader, db.RenewLeaseParams{Epoch: lease.Epoch, Holder: text(holder), Ttl: ttl})
+	n, err := s.q.RenewLease(ctx, s.lease, db.RenewLeaseParams{Epoch: lease.Epoch, Holder: text(holder), Ttl: ttl})
 	if err != nil {
 		return lease, false, fmt.Errorf("renew the lease: %w", err)
 	}
@@ -129,7 +129,7 @@ func (s *Store) RenewLease(ctx context.Context, lease Lease, holder string, ttl 
 func (s *Store) ReleaseLease(ctx context.Context, lease Lease, holder string) (err error) {
 	ctx, done := s.call(ctx, "release_lease", quickTimeout, &err)
 	defer done()
-	err = s.q.ReleaseLease(ctx, s.leader, db.ReleaseLeaseParams{Epoch: lease.Epoch, Holder: text(holder)})
+	err = s.q.ReleaseLease(ctx, s.lease, db.ReleaseLeaseParams{Epoch: lease.Epoch, Holder: text(holder)})
 	return wrap(err, "release the lease")
 }
 

@@ -13,9 +13,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
-	"github.com/jackc/pgx/v5/pgtype"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"changeover/internal/store/internal/db"
@@ -23,15 +20,18 @@ import (
 
 // Deadlines of single calls, for a database that accepts them and does not answer.
 const (
-	connectTimeout = 3 * time.Second
+	connectTimeout = 2 * time.Second
 	quickTimeout   = 4 * time.Second // of what is asked all the time, so that it goes on within 5 s of the database's return
 	callTimeout    = 10 * time.Second
 	commitTimeout  = 20 * time.Second
 	loadTimeout    = 2 * time.Minute
 )
 
-// leaderConns are the connections of the leader's own pool: a commit, a renewal of the lease, and two for what it reads.
-const leaderConns = 4
+// The connections of the pools that nobody but the leader uses.
+const (
+	leaderConns = 4 // a commit, and what is read and saved meanwhile
+	leaseConns  = 2 // so that no renewal or release waits for any of those, were they stuck
+)
 
 // Errors that callers tell apart.
 var (
@@ -76,8 +76,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 type Store struct {
 	opts   Options
 	log    *slog.Logger
-	pool   *pgxpool.Pool // readers, inbox, registry
-	leader *pgxpool.Pool // lease, commits
+	pool   *pool // readers, inbox, registry
+	leader *pool // commits, and what else only the leader does
+	lease  *pool // the lease alone
 	q      *db.Queries
 	schema atomic.Int64 // the version that was last read; it only grows
 
@@ -125,36 +126,12 @@ func Open(_ context.Context, opts Options) (*Store, error) {
 		s.pool.Close()
 		return nil, err
 	}
+	if s.lease, err = newPool(opts.URL, leaseConns); err != nil {
+		s.pool.Close()
+		s.leader.Close()
+		return nil, err
+	}
 	return s, nil
-}
-
-func newPool(url string, conns int) (*pgxpool.Pool, error) {
-	config, err := pgxpool.ParseConfig(url)
-	if err != nil {
-		return nil, fmt.Errorf("database URL: %w", redact(err))
-	}
-	configure(config.ConnConfig)
-	config.MaxConns = int32(conns)
-	config.PingTimeout = connectTimeout
-	// Read anew each time: passwords and certificates, which stand in files that the URL names, are replaced while the program runs.
-	config.BeforeConnect = func(_ context.Context, conn *pgx.ConnConfig) error {
-		fresh, err := connConfig(url)
-		if err == nil {
-			*conn = *fresh
-		}
-		return err
-	}
-	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
-		conn.TypeMap().RegisterType(&pgtype.Type{
-			Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
-		})
-		return nil
-	}
-	pool, err := pgxpool.NewWithConfig(context.Background(), config)
-	if err != nil {
-		return nil, fmt.Errorf("open database pool: %w", err)
-	}
-	return pool, nil
 }
 
 func connConfig(url string) (*pgx.ConnConfig, error) {
@@ -183,10 +160,6 @@ func configure(config *pgx.ConnConfig) {
 	if config.ValidateConnect == nil {
 		config.ValidateConnect = writable
 	}
-	// A call that is given up is ended in the database too: a statement that waits there for a lock would keep its connection.
-	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: time.Second}
-	}
 }
 
 // writable refuses a server that only reads.
@@ -209,7 +182,7 @@ func redact(err error) error {
 	return err
 }
 
-// Close ends the pools. It waits for calls under way.
+// Close ends the pools. It waits for calls under way, a few seconds at most.
 func (s *Store) Close() {
 	s.audits.close()
 	s.submits.close()
@@ -217,6 +190,7 @@ func (s *Store) Close() {
 	s.redeems.close()
 	s.pool.Close()
 	s.leader.Close()
+	s.lease.Close()
 }
 
 // Ping says whether the database answers.
@@ -234,10 +208,11 @@ func (s *Store) call(ctx context.Context, operation string, timeout time.Duratio
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	began := time.Now()
 	return ctx, func() {
-		if *err != nil && time.Since(began) >= timeout {
-			// The other connections may be as silent, and a pool would try one after the other.
-			s.pool.Reset()
-			s.leader.Reset()
+		if *err != nil && time.Since(began) >= min(timeout, quickTimeout) {
+			// The other connections may be as silent, and would be tried one after the other.
+			s.pool.renew()
+			s.leader.renew()
+			s.lease.renew()
 		}
 		cancelled := errors.Is(ctx.Err(), context.Canceled)
 		cancel()
@@ -289,6 +264,6 @@ func notFound(err error, what, id string) error {
 }
 
 // snapshot runs f in one read-only view of the database.
-func (s *Store) snapshot(ctx context.Context, pool *pgxpool.Pool, f func(tx pgx.Tx) error) error {
+func (s *Store) snapshot(ctx context.Context, pool *pool, f func(tx pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, f)
 }
