@@ -1,4 +1,5 @@
 import { Auth } from "./auth.js";
+import { text } from "./body.js";
 import { Emitter } from "./emitter.js";
 import { ChangeoverError, errorOf, noAnswer } from "./errors.js";
 import { Ledger } from "./ledger.js";
@@ -122,16 +123,15 @@ class Client implements FailoverClient {
   async forceFailover({ reason }: { reason: string }): Promise<Failover> {
     const id = this.#ledger.status.failoverId;
     if (id === null) throw new ChangeoverError("failover-not-open", "No failover of this agent is open, so there is nothing to force.");
-    const response = await this.#request("POST", `/v1/failovers/${encodeURIComponent(id)}/force`, { reason });
-    return (await response.json()) as Failover;
+    return JSON.parse(await this.#request("POST", `/v1/failovers/${encodeURIComponent(id)}/force`, { reason })) as Failover;
   }
 
   async downloadLogs({ logName = "agent-log" }: { logName?: string } = {}): Promise<AgentLog[]> {
     const own = `/v1/agents/${encodeURIComponent(this.agentId)}`;
-    const agent = (await (await this.#request("GET", own)).json()) as Agent;
+    const agent = JSON.parse(await this.#request("GET", own)) as Agent;
     const logs = await Promise.all(
       agent.regions.map(async (region) => ({
-        region, name: `${region}-${logName}.txt`, text: await (await this.#request("GET", `${own}/logs/${region}`)).text(),
+        region, name: `${region}-${logName}.txt`, text: await this.#request("GET", `${own}/logs/${region}`),
       })),
     );
     if (typeof document === "object") logs.forEach(save);
@@ -139,8 +139,7 @@ class Client implements FailoverClient {
   }
 
   async report(report: Report): Promise<void> {
-    const response = await this.#request("POST", `/v1/agents/${encodeURIComponent(this.agentId)}/reports`, report);
-    await response.body?.cancel();
+    await this.#request("POST", `/v1/agents/${encodeURIComponent(this.agentId)}/reports`, report);
   }
 
   close(): void {
@@ -221,7 +220,7 @@ class Client implements FailoverClient {
   }
 
   /** A request that is repeated, also at the next endpoint, while its outcome is not known. */
-  async #request(method: string, path: string, body?: unknown): Promise<Response> {
+  async #request(method: string, path: string, body?: unknown): Promise<string> {
     const { endpoints, credentials } = this.#settings;
     const first = Math.max(0, endpoints.indexOf(this.#link?.endpoint() ?? this.#state.endpoint ?? ""));
     const key = method === "GET" ? undefined : newKey();
@@ -230,19 +229,20 @@ class Client implements FailoverClient {
       if (this.#closed) throw new ChangeoverError("closed", "This client was closed.");
       const url = endpoints[(first + attempt) % endpoints.length]! + path;
       let error: ChangeoverError;
+      const signal = AbortSignal.timeout(requestTimeout);
       let wait = 250 * 2 ** Math.floor(attempt / endpoints.length);
       try {
         const { headers } = await this.#auth.proof(false);
         const response = await this.#fetch(url, {
-          method, credentials, cache: "no-store", redirect: "error", signal: AbortSignal.timeout(requestTimeout),
+          method, credentials, cache: "no-store", redirect: "error", signal,
           headers: { ...headers, ...(key && { "Idempotency-Key": key }), ...(body !== undefined && { "Content-Type": "application/json" }) },
           body: body === undefined ? null : JSON.stringify(body),
         });
         if (response.ok) {
           this.#auth.good();
-          return response;
+          return await text(response, signal);
         }
-        error = await errorOf(response);
+        error = await errorOf(response, signal);
         if (error.status === 401 && this.#auth.expire()) {
           attempt--; // the same endpoint, with another token
           continue;

@@ -1,4 +1,5 @@
 import type { Auth, Proof } from "./auth.js";
+import { pieces, text } from "./body.js";
 import { ChangeoverError, errorOf, noAnswer } from "./errors.js";
 import type { LoggedEvent } from "./ledger.js";
 import type { Settings } from "./options.js";
@@ -13,13 +14,32 @@ export interface Listener {
   state(s: ConnectionState): void;
 }
 
-const firstByte = 10_000; // the service's first frame comes at once
-const pollWait = 20; // seconds; proxies give up on silent answers after half a minute
-const backOff = { first: 1_000, most: 30_000, refused: 60_000 };
-const settle = 250; // a refusal is closed at once; what lasts longer is an open stream
-const lasting = 5_000; // a stream that lived so long was no failure
-const slept = 90_000; // browsers let timers of hidden tabs run once a minute: only a longer gap is sleep
-const trial = { first: 60_000, most: 900_000 }; // between attempts to stream while polling
+/** How long things take, in milliseconds. The package's own tests shorten it; no one else can. */
+export const timing = {
+  /** The service's first frame comes at once. */
+  firstByte: 10_000,
+  /** Proxies give up on silent answers after half a minute. */
+  poll: 20_000,
+  /** The first poll only has to show that it gets through. */
+  probe: 1_000,
+  /** Attempts that fail wait twice as long each time: from, to, and to where another attempt would be refused as well. */
+  backOff: 1_000,
+  backOffMost: 30_000,
+  backOffRefused: 60_000,
+  /** After that all clients of a dead endpoint have gone to the next one, or come back with their network. */
+  spread: 500,
+  /** A refusal is closed at once; what lasts longer is an open stream. */
+  settle: 250,
+  /** What comes later than that after the first byte is not of the beginning of a stream any more. */
+  beyond: 1_000,
+  /** A stream that lived so long was no failure. */
+  lasting: 5_000,
+  /** Browsers let timers of hidden tabs run once a minute: only a longer gap is sleep. */
+  slept: 90_000,
+  /** Between attempts to stream while polling: from, to. */
+  trial: 60_000,
+  trialMost: 900_000,
+};
 
 /** One address of the service. */
 interface Endpoint {
@@ -70,7 +90,7 @@ export class Connection {
   #state: ConnectionState | undefined;
   #wake: (() => void) | undefined;
   #attempt: AbortController | undefined;
-  #trialAfter = trial.first;
+  #trialAfter = timing.trial;
   #asked = false; // the present wait is what a server asked for
 
   constructor(settings: Settings, auth: Auth, to: Listener, fetcher: typeof fetch) {
@@ -95,7 +115,7 @@ export class Connection {
     if (!this.#wake) {
       this.#attempt?.abort("woken" satisfies ConnectionReason);
     } else if (!this.#asked) {
-      this.#notBefore = monotonic() + Math.random() * 1_000; // a whole office comes back at once
+      this.#notBefore = monotonic() + Math.random() * timing.spread; // a whole office comes back at once
       for (const e of this.#endpoints) e.notBefore = 0;
       this.#wake();
     }
@@ -115,7 +135,7 @@ export class Connection {
     while (!this.#closed) {
       const endpoint = await this.#next(last);
       if (this.#closed) break;
-      if (!endpoint.blocked) this.#tell("connecting", last.reason, last.error);
+      if (this.#state?.state !== "polling") this.#tell("connecting", last.reason, last.error);
       last = await (endpoint.blocked ? this.#poll(endpoint) : this.#stream(endpoint));
       this.#judge(endpoint, last);
     }
@@ -163,20 +183,20 @@ export class Connection {
     if (o.now) return;
     if (o.reason === "blocked" || o.reason === "silent") {
       // Perhaps another endpoint streams; else this one is polled, or tried once more.
-      if (this.#endpoints.length > 1) e.notBefore = now + jitter(backOff.first);
+      if (this.#endpoints.length > 1) e.notBefore = now + jitter(timing.backOff);
       return;
     }
     if (o.lasted || o.reason === "draining") {
-      this.#notBefore = now + (e.retry || jitter(backOff.first));
+      this.#notBefore = now + (e.retry || jitter(timing.backOff));
       return;
     }
-    const most = o.error && [400, 401, 403, 404].includes(o.error.status) ? backOff.refused : backOff.most;
-    const growing = Math.min(most, (e.retry || backOff.first) * 2 ** e.failures);
+    const most = o.error && [400, 401, 403, 404].includes(o.error.status) ? timing.backOffRefused : timing.backOffMost;
+    const growing = Math.min(most, (e.retry || timing.backOff) * 2 ** e.failures);
     const wait = Math.max(jitter(growing), e.retry, o.retryAfter ?? 0);
     e.failures++;
     e.notBefore = now + wait;
     // All clients of a dead endpoint go to the next one: not in the same moment.
-    this.#notBefore = now + Math.random() * 500;
+    this.#notBefore = now + Math.random() * timing.spread;
   }
 
   /** One stream, to its end. proven is called once it has carried more than its beginning. */
@@ -200,7 +220,7 @@ export class Connection {
     const watch = setInterval(() => {
       const jump = Date.now() - wall;
       wall += jump;
-      if (jump > slept) abort("woken");
+      if (jump > timing.slept) abort("woken");
       else if (opened && monotonic() - heard >= quiet) abort("silent");
     }, Math.min(5_000, this.#settings.heartbeat / 3));
     const open = () => {
@@ -220,7 +240,7 @@ export class Connection {
     });
     try {
       const proof = await this.#proof();
-      late = setTimeout(() => opened || abort("blocked"), firstByte);
+      late = setTimeout(() => opened || abort("blocked"), timing.firstByte);
       wall = Date.now();
       const query = new URLSearchParams();
       const cursor = this.#to.cursor();
@@ -231,16 +251,13 @@ export class Connection {
         await response.body?.cancel().catch(() => {});
         throw blocked(`${e.url} answered a stream with ${response.headers.get("content-type") ?? "no content type"}.`);
       }
-      const reader = response.body!.getReader();
-      for (;;) {
-        const { done, value } = await reader.read();
-        if (done) break;
+      await pieces(response, attempt.signal, (bytes) => {
         heard = monotonic();
         if (opened === 0) {
           opened = heard;
           this.#auth.good();
-          opening = setTimeout(open, settle);
-        } else if (!beyond && heard - opened > 4 * settle) {
+          opening = setTimeout(open, timing.settle);
+        } else if (!beyond && heard - opened > timing.beyond) {
           beyond = true;
           e.silences = 0;
           e.blocked = false;
@@ -249,13 +266,10 @@ export class Connection {
             proven();
           }
         }
-        parser.push(value);
-        if (ending) {
-          void reader.cancel().catch(() => {});
-          break;
-        }
-      }
-      return this.#ended(opened, ending ?? (opened && monotonic() - opened < 4 * settle && e.retry >= 10_000 ? "overloaded" : "ended"));
+        parser.push(bytes);
+        return { stop: ending !== undefined };
+      });
+      return this.#ended(opened, ending ?? (opened && monotonic() - opened < timing.beyond && e.retry >= 10_000 ? "overloaded" : "ended"));
     } catch (cause) {
       const reason = attempt.signal.reason as ConnectionReason | undefined;
       if (this.#closed || reason === "closed") return { reason: "closed" };
@@ -280,7 +294,7 @@ export class Connection {
   }
 
   #ended(opened: number, reason: ConnectionReason): Outcome {
-    const lasted = opened > 0 && monotonic() - opened >= lasting;
+    const lasted = opened > 0 && monotonic() - opened >= timing.lasting;
     if (reason === "token-expiring") {
       // At once, unless the new token does not live long either.
       const now = this.#auth.expire() && lasted;
@@ -303,8 +317,7 @@ export class Connection {
         this.#attempt = polling = attempt;
         const onClosing = () => attempt.abort("closed");
         this.#closing.signal.addEventListener("abort", onClosing, { once: true });
-        // The first one only has to show that it gets through.
-        const wait = e.polled ? pollWait : 1;
+        const wait = e.polled ? timing.poll : timing.probe;
         let late: ReturnType<typeof setTimeout> | undefined;
         if (!streaming && monotonic() >= trialAt) {
           const onProven = () => {
@@ -316,7 +329,7 @@ export class Connection {
             if (!proven) {
               streaming = undefined;
               e.blocked = true;
-              this.#trialAfter = Math.min(trial.most, 2 * this.#trialAfter);
+              this.#trialAfter = Math.min(timing.trialMost, 2 * this.#trialAfter);
               trialAt = monotonic() + this.#trialAfter;
             }
             return o;
@@ -324,13 +337,13 @@ export class Connection {
         }
         try {
           const proof = await this.#proof();
-          late = setTimeout(() => attempt.abort("silent"), wait * 1000 + firstByte / 2);
+          late = setTimeout(() => attempt.abort("silent"), wait + timing.firstByte / 2);
           // A cursor that is none is answered with a snapshot, as a stream without one begins.
-          const query = new URLSearchParams({ after: this.#to.cursor() ?? "-", wait: String(wait), limit: "1000" });
+          const query = new URLSearchParams({ after: this.#to.cursor() ?? "-", wait: `${wait}ms`, limit: "1000" });
           if (proof.ticket !== undefined) query.set("ticket", proof.ticket);
           const began = monotonic();
           const response = await this.#get(e, query, "application/json", proof.headers, attempt.signal);
-          const page = (await response.json()) as { items: LoggedEvent[]; nextCursor?: string };
+          const page = JSON.parse(await text(response, attempt.signal)) as { items: LoggedEvent[]; nextCursor?: string };
           if (!Array.isArray(page?.items)) throw new ChangeoverError("protocol", `${e.url} answered a poll with something else.`);
           this.#auth.good();
           e.polled = true;
@@ -338,7 +351,7 @@ export class Connection {
           this.#tell("polling", "blocked");
           for (const item of page.items) this.#to.event(this.#checked(item));
           // A proxy that answers for the service must not be asked without end.
-          if (page.items.length === 0 && monotonic() - began < 500) await this.#sleep(jitter(1_000));
+          if (page.items.length === 0 && monotonic() - began < timing.settle) await this.#sleep(jitter(timing.backOff));
           if (this.#closed) return { reason: "closed" };
         } catch (cause) {
           const reason = attempt.signal.reason as ConnectionReason | undefined;
@@ -360,17 +373,21 @@ export class Connection {
 
   /** Goes on with a stream that was tried while polling. */
   #adopt(streaming: Promise<Outcome>): Promise<Outcome> {
-    this.#trialAfter = trial.first;
+    this.#trialAfter = timing.trial;
     this.#tell("open", "connected");
     return streaming;
   }
 
   /** Waits for a token as long as its function takes (somebody may have to sign in), or until the client is closed. */
-  #proof(): Promise<Proof> {
-    return new Promise((resolve, reject) => {
-      this.#closing.signal.addEventListener("abort", () => reject(this.#closing.signal.reason), { once: true });
-      this.#auth.proof(true).then(resolve, reject);
-    });
+  async #proof(): Promise<Proof> {
+    const { signal } = this.#closing;
+    let onClosing: (() => void) | undefined;
+    const closing = new Promise<never>((_, reject) => signal.addEventListener("abort", (onClosing = () => reject(signal.reason as Error))));
+    try {
+      return await Promise.race([this.#auth.proof(true), closing]);
+    } finally {
+      signal.removeEventListener("abort", onClosing!);
+    }
   }
 
   async #get(e: Endpoint, query: URLSearchParams, accept: string, headers: Record<string, string>, signal: AbortSignal): Promise<Response> {
@@ -380,7 +397,7 @@ export class Connection {
     });
     if (response.status === 406) throw blocked(`${e.url} refuses streams.`);
     if (response.status !== 200) {
-      const error = await errorOf(response);
+      const error = await errorOf(response, signal);
       throw Object.assign(error, { retryAfter: retryAfter(response) });
     }
     return response;
@@ -388,7 +405,7 @@ export class Connection {
 
   #failed(cause: unknown, e: Endpoint, opened: number): Outcome {
     const error = noAnswer(cause, e.url) as ChangeoverError & { retryAfter?: number; blocked?: true };
-    const o: Outcome = { reason: error.blocked ? "blocked" : error.code, error, lasted: opened > 0 && monotonic() - opened >= lasting };
+    const o: Outcome = { reason: error.blocked ? "blocked" : error.code, error, lasted: opened > 0 && monotonic() - opened >= timing.lasting };
     if (error.retryAfter !== undefined) o.retryAfter = error.retryAfter;
     if (error.status === 401) o.now = this.#auth.expire();
     return o;

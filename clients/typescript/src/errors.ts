@@ -1,3 +1,4 @@
+import { text } from "./body.js";
 import type { Problem } from "./types.js";
 
 /**
@@ -45,11 +46,15 @@ const prefix = "urn:changeover:problem:";
 const byStatus: Record<number, ErrorCode> = { 401: "unauthenticated", 403: "forbidden", 404: "not-found", 429: "too-many-requests" };
 
 /** The error that an answer other than 2xx stands for. */
-export async function errorOf(response: Response): Promise<ChangeoverError> {
+export async function errorOf(response: Response, signal: AbortSignal): Promise<ChangeoverError> {
   const { status } = response;
   let problem: Problem | null = null;
   if (response.headers.get("content-type")?.startsWith("application/problem+json")) {
-    problem = (await response.json().catch(() => null)) as Problem | null;
+    try {
+      problem = JSON.parse(await text(response, signal)) as Problem;
+    } catch {
+      // cut off, or none: the status says enough
+    }
   } else {
     await response.body?.cancel().catch(() => {});
   }
