@@ -256,17 +256,24 @@ func (a *App) schema(ctx context.Context) error {
 }
 
 func migrate(ctx context.Context, c config.Database, databaseURL string, log *slog.Logger) error {
-	if c.MigrateURL == "" {
-		return store.Migrate(ctx, databaseURL, log)
+	owner := databaseURL
+	if c.MigrateURL != "" {
+		owner = string(c.MigrateURL)
 	}
-	if err := store.Migrate(ctx, string(c.MigrateURL), log); err != nil {
+	if err := store.Migrate(ctx, owner, log); err != nil {
 		return err
+	}
+	if err := store.SetAuditRetention(ctx, owner, c.AuditRetention); err != nil {
+		return err
+	}
+	if c.MigrateURL == "" {
+		return nil
 	}
 	role, err := store.Role(databaseURL)
 	if err != nil {
 		return fmt.Errorf("database.url: %w", err)
 	}
-	return store.GrantService(ctx, string(c.MigrateURL), role)
+	return store.GrantService(ctx, owner, role)
 }
 
 // waitForHub returns when the log has been read for the first time: the schema is there then.

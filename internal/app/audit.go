@@ -43,6 +43,9 @@ func verifyAudit(ctx context.Context, url string, anchors []store.AuditHead, log
 	t := &table{w: tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
 	fmt.Fprintln(t.w, "CHECK\tRESULT\tDETAIL")
 	t.row("entries", fmt.Sprintf("%d, of them %d from before the chain", report.Entries, report.Old), nil)
+	if report.Pruned > 0 {
+		t.row("removed for their age", fmt.Sprintf("entries up to %d", report.Pruned), nil)
+	}
 	for _, f := range report.Faults {
 		t.row(fmt.Sprintf("entry %d", f.ID), "", func() (string, error) { return "", errors.New(f.Problem) })
 	}

@@ -77,6 +77,8 @@ type Database struct {
 	MigrateURL Secret `yaml:"migrateUrl"`
 	// A direct URL for LISTEN when `database.url` goes through a transaction pooler; empty: `database.url`.
 	ListenURL Secret `yaml:"listenUrl"`
+	// How long entries of the audit are kept, 720h or more; 0: for ever. Applied with the migrations, by the role that owns the tables.
+	AuditRetention time.Duration `yaml:"auditRetention"`
 }
 
 // Auth says who may call.

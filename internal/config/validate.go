@@ -26,6 +26,9 @@ var (
 
 // validate notes every value that is of the right type and still wrong. Messages do not repeat URLs: they may hold a
 // password.
+// leastAuditRetention keeps a mistyped unit from emptying the audit.
+const leastAuditRetention = 30 * 24 * time.Hour
+
 func (l *loader) validate(c *Config) {
 	l.address("http.listen", c.HTTP.Listen)
 	if c.HTTP.MetricsListen != "" {
@@ -46,6 +49,10 @@ func (l *loader) validate(c *Config) {
 	}
 	l.otherDatabaseURL("database.migrateUrl", c.Database.MigrateURL, c.Database.URL)
 	l.otherDatabaseURL("database.listenUrl", c.Database.ListenURL, c.Database.URL)
+
+	if c.Database.AuditRetention != 0 {
+		l.duration("database.auditRetention", c.Database.AuditRetention, leastAuditRetention)
+	}
 
 	l.auth(c)
 	for i, origin := range c.CORS.AllowedOrigins {

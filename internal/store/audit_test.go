@@ -529,3 +529,127 @@ func TestTheServicesRoleCannotRewriteTheAudit(t *testing.T) {
 	exec(t, service, `INSERT INTO public.audit (subject, roles, action, target, reason, request_id, outcome, details) VALUES ('changeover', '{}', 'sealAudit', '', '', '', '', '{"first": 1, "last": 2, "entries": 1}')`)
 	verified(t, s, 4)
 }
+
+// age makes entries older, and the chain as if they had been written then.
+func age(t *testing.T, owner *pgx.Conn, upto int, by time.Duration) {
+	t.Helper()
+	exec(t, owner, "SET session_replication_role = replica")
+	exec(t, owner, "UPDATE audit SET at = at - $1::interval WHERE audit_id <= $2", by, upto)
+	exec(t, owner, `DO $$ DECLARE e audit; h bytea := (SELECT pruned_hash FROM audit_head); BEGIN
+		FOR e IN SELECT * FROM audit ORDER BY audit_id LOOP
+			h := audit_hash(h, e);
+			UPDATE audit SET hash = h WHERE audit_id = e.audit_id;
+		END LOOP;
+		UPDATE audit_head SET hash = h;
+	END $$`)
+	exec(t, owner, "RESET session_replication_role")
+}
+
+const day = 24 * time.Hour
+
+// agedStore has ten entries, of which six are a hundred days old, and keeps them for ninety.
+func agedStore(t *testing.T) (s *store.Store, service, owner *pgx.Conn) {
+	t.Helper()
+	s, service, owner = newServiceStore(t)
+	for i := range 10 {
+		require.NoError(t, s.AppendAudit(t.Context(), store.AuditEntry{Subject: fmt.Sprint(i + 1)}))
+	}
+	age(t, owner, 6, 100*day)
+	verified(t, s, 10)
+	require.NoError(t, store.SetAuditRetention(t.Context(), owner.Config().ConnString(), 90*day))
+	return s, service, owner
+}
+
+// Old entries go, the chain says so, and what is left is proved as before.
+func TestAuditRetention(t *testing.T) {
+	t.Parallel()
+	s, service, owner := agedStore(t)
+	url := owner.Config().ConnString()
+	anchor := func(id int) store.AuditHead {
+		return store.AuditHead{ID: int64(id), Hash: [sha256.Size]byte(query[[]byte](t, owner, fmt.Sprintf("SELECT hash FROM audit WHERE audit_id = %d", id)))}
+	}
+	third, sixth, eighth := anchor(3), anchor(6), anchor(8)
+
+	require.NoError(t, store.SetAuditRetention(t.Context(), url, 0))
+	require.NoError(t, s.Prune(t.Context()))
+	verified(t, s, 10)
+	require.NoError(t, store.SetAuditRetention(t.Context(), url, 100*day-time.Hour))
+	require.NoError(t, s.Prune(t.Context()))
+	verified(t, s, 10) // too old, but not for a day yet
+
+	require.NoError(t, store.SetAuditRetention(t.Context(), url, 90*day))
+	require.Equal(t, int64(2), query[int64](t, service, "SELECT prune_audit(2)"))
+	require.NoError(t, s.Prune(t.Context()))
+	report := verified(t, s, 4+2)
+	require.Equal(t, int64(6), report.Pruned)
+	require.Equal(t, int64(12), report.Head.ID)
+	require.NoError(t, s.Prune(t.Context()))
+	require.Equal(t, report, verified(t, s, 4+2), "it does not feed itself")
+	entries, _, err := s.Audit(t.Context(), store.Page{Limit: 1})
+	require.NoError(t, err)
+	require.Equal(t, []string{"changeover", "pruneAudit", "removed"}, []string{entries[0].Subject, entries[0].Action, entries[0].Outcome})
+	require.JSONEq(t, fmt.Sprintf(`{"first": 3, "last": 6, "entries": 4, "sha256": "%x"}`, sixth.Hash), string(entries[0].Details))
+
+	report, err = s.VerifyAudit(t.Context(), sixth, eighth, report.Head)
+	require.NoError(t, err)
+	require.Zero(t, report.Bad, report.Faults)
+	report, err = s.VerifyAudit(t.Context(), third, store.AuditHead{ID: 6, Hash: third.Hash})
+	require.NoError(t, err)
+	require.Equal(t, int64(2), report.Bad)
+	require.Equal(t, "the entry of the anchor was removed: compare with a later one", report.Faults[0].Problem)
+	require.Contains(t, report.Faults[1].Problem, "written anew")
+
+	// All that there is may be old: the head stays.
+	age(t, owner, 12, 100*day)
+	require.NoError(t, s.Prune(t.Context()))
+	verified(t, s, 2)
+}
+
+// Rewriting history by the way on which it is removed: the service's role cannot have more removed than the owner wants, nor the owner
+// remove entries without leaving a trace.
+func TestPruningIsNoWayToRewriteTheAudit(t *testing.T) {
+	t.Parallel()
+	s, service, owner := agedStore(t)
+	for _, sql := range []string{
+		"UPDATE audit_head SET retention = '0'", "SET changeover.pruning = 'audit'; DELETE FROM audit", "SET changeover.pruning = 'audit'; TRUNCATE audit",
+		"UPDATE audit_head SET pruned_id = 8", "CREATE OR REPLACE FUNCTION prune_audit(bigint) RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint'",
+	} {
+		_, err := service.Exec(t.Context(), sql)
+		require.ErrorContains(t, err, "SQLSTATE 42501", sql)
+	}
+	exec(t, service, "RESET changeover.pruning")
+	exec(t, service, "CREATE TEMP TABLE audit (LIKE audit)")
+	exec(t, service, "CREATE TEMP TABLE audit_head (LIKE audit_head)")
+	exec(t, service, "INSERT INTO pg_temp.audit_head VALUES (true, 0, 500, sha256('x'), '0', 0, sha256('x'))")
+	require.Equal(t, int64(6), query[int64](t, service, "SELECT prune_audit(1000000)"))
+	require.Zero(t, query[int64](t, service, "SELECT prune_audit(1000000)"))
+	require.Zero(t, query[int64](t, service, "SELECT prune_audit(-1)+prune_audit(0)"))
+	verified(t, s, 4+1)
+	exec(t, service, `INSERT INTO public.audit (subject, roles, action, target, reason, request_id, outcome, details) VALUES ('changeover', '{}', 'pruneAudit', 'audit', '', '', '', '{"last": 8}')`)
+	verified(t, s, 4+2) // it says so, and nothing is gone
+	for _, sql := range []string{"DELETE FROM audit", "SET changeover.pruning = 'audit'; TRUNCATE audit", "SET changeover.pruning = 'audit'; UPDATE audit SET subject = ''"} {
+		_, err := owner.Exec(t.Context(), sql)
+		require.ErrorContains(t, err, "append-only", sql)
+	}
+
+	for name, c := range map[string]struct{ sql, problem string }{
+		"the first that is left":  {"DELETE FROM audit WHERE audit_id = 7", "entry 7 is gone"},
+		"one that was removed":    {"INSERT INTO audit (audit_id, subject, roles, action, target, reason, request_id, outcome) OVERRIDING SYSTEM VALUE VALUES (6, '', '{}', '', '', '', '', '')", "stands before entry 6"},
+		"removed, and the head":   {"UPDATE audit_head SET pruned_id = 7, pruned_hash = (SELECT hash FROM audit WHERE audit_id = 7); DELETE FROM audit WHERE audit_id = 7", "entries up to 7 are gone, and none that is left tells"},
+		"another hash to go from": {"UPDATE audit_head SET pruned_hash = sha256('x')", "none that is left tells"},
+		"what tells of it":        {"DELETE FROM audit WHERE audit_id = 11", "none that is left tells"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, _, owner := agedStore(t)
+			require.NoError(t, s.Prune(t.Context()))
+			verified(t, s, 4+1)
+			exec(t, owner, "SET session_replication_role = replica")
+			exec(t, owner, c.sql)
+			report, err := s.VerifyAudit(t.Context())
+			require.NoError(t, err)
+			require.NotZero(t, report.Bad)
+			require.Contains(t, fmt.Sprint(report.Faults), c.problem)
+		})
+	}
+}

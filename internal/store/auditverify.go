@@ -27,6 +27,8 @@ const (
 	sealed     = 1000 // entries from before the chain that one seal is for; migration 2 knows it too
 	mostFaults = 20
 	sealAction = "sealAudit"
+	// pruneAction is that of the entry by which the chain says that its beginning was removed.
+	pruneAction = "pruneAudit"
 )
 
 // AuditHead names an entry of the chain and, with its hash, everything before it. One that was noted where the database's owner
@@ -57,6 +59,7 @@ func ParseAuditHead(s string) (h AuditHead, err error) {
 type AuditReport struct {
 	Entries  int64 // that there are
 	Old      int64 // of them from before the chain, which seals in the chain vouch for
+	Pruned   int64 // number of the last entry that was removed because of its age; 0: none
 	Head     AuditHead
 	Bad      int64        // places where something is wrong
 	FirstBad int64        // number of the entry at the first of them; 0: none
@@ -75,9 +78,29 @@ type AuditFault struct {
 // tells such a forged chain from a true one. That takes an anchor: a head that was noted earlier, elsewhere. An anchor whose entry
 // is not there with that very hash is a fault.
 //
+// Where entries were removed because of their age ([SetAuditRetention]) what is left has to follow from the hash of the last of them, and
+// an entry of the chain has to say so with that very hash. An anchor among them cannot be compared any more, which is a fault: note a
+// head more often than that.
+//
 // It reads what was there when it began, and disturbs nobody. Entries from before the chain are taken as they were when
 // migration 2 sealed them.
 func (s *Store) VerifyAudit(ctx context.Context, anchors ...AuditHead) (AuditReport, error) {
+	for {
+		report, err := s.verifyAudit(ctx, anchors)
+		if err != nil || report.Bad == 0 {
+			return report, err
+		}
+		ends, err := s.auditEnds(ctx)
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return AuditReport{}, fmt.Errorf("verify the audit: %w", err)
+		}
+		if err != nil || ends.PrunedID == report.Pruned {
+			return report, nil
+		} // else entries went while they were read
+	}
+}
+
+func (s *Store) verifyAudit(ctx context.Context, anchors []AuditHead) (AuditReport, error) {
 	v := verifier{anchors: make(map[int64][]AuditHead), parts: make(map[int64]*oldPart), seals: make(map[int64]seal)}
 	for _, a := range anchors {
 		v.anchors[a.ID] = append(v.anchors[a.ID], a)
@@ -132,6 +155,7 @@ type verifier struct {
 	last    AuditHead // the entry before
 	entries int64
 	old     int64
+	told    bool // of the removal of entries
 	walked  bool
 	bad     int64
 	faults  []AuditFault
@@ -154,10 +178,24 @@ type seal struct {
 func (v *verifier) begin(ends db.AuditEndsRow) {
 	v.ends = ends
 	v.last.ID = ends.Before
+	if ends.PrunedID > 0 {
+		v.last.ID = ends.PrunedID
+		copy(v.last.Hash[:], ends.PrunedHash)
+		for _, a := range v.anchors[ends.PrunedID] { // the last that was removed can still be compared
+			if a.Hash != v.last.Hash {
+				v.fault(a.ID, "is not the entry of the anchor: it, or one before it, was written anew")
+			}
+		}
+		delete(v.anchors, ends.PrunedID)
+	}
 }
 
 func (v *verifier) entry(r *db.AuditChainRow) {
 	v.entries++
+	if v.ends.PrunedID > 0 && r.AuditID <= v.ends.PrunedID {
+		v.fault(r.AuditID, fmt.Sprintf("stands before entry %d, up to which entries were removed", v.ends.PrunedID))
+		return
+	}
 	if r.AuditID <= v.ends.Before {
 		v.oldEntry(r)
 		return
@@ -182,8 +220,11 @@ func (v *verifier) entry(r *db.AuditChainRow) {
 		}
 	}
 	delete(v.anchors, r.AuditID)
-	if r.Action == sealAction {
+	switch r.Action {
+	case sealAction:
 		v.seal(r.Details)
+	case pruneAction:
+		v.told = v.told || v.tells(r.Details)
 	}
 }
 
@@ -211,6 +252,12 @@ func (v *verifier) seal(details []byte) {
 	}
 }
 
+// tells says whether an entry of the chain tells of the removal that the head speaks of.
+func (v *verifier) tells(details []byte) bool {
+	var s seal
+	return json.Unmarshal(details, &s) == nil && s.Last == v.ends.PrunedID && s.SHA256 == hex.EncodeToString(v.ends.PrunedHash)
+}
+
 // end looks at what only the whole walk can tell.
 func (v *verifier) end() {
 	v.walked = true
@@ -219,6 +266,9 @@ func (v *verifier) end() {
 	}
 	if v.last.ID == v.ends.AuditID && !bytes.Equal(v.last.Hash[:], v.ends.Hash) {
 		v.fault(v.last.ID, "is not the entry that the head of the chain names")
+	}
+	if v.ends.PrunedID > 0 && !v.told {
+		v.fault(v.ends.PrunedID, fmt.Sprintf("entries up to %d are gone, and none that is left tells that they were removed for their age", v.ends.PrunedID))
 	}
 	for part, p := range v.parts {
 		s, ok := v.seals[part]
@@ -238,7 +288,11 @@ func (v *verifier) end() {
 		}
 	}
 	for id := range v.anchors {
-		v.fault(id, "the entry of the anchor is not in the chain")
+		if id <= v.ends.PrunedID {
+			v.fault(id, "the entry of the anchor was removed: compare with a later one")
+		} else {
+			v.fault(id, "the entry of the anchor is not in the chain")
+		}
 	}
 }
 
@@ -259,7 +313,7 @@ func (v *verifier) fault(id int64, problem string) {
 
 func (v *verifier) report() AuditReport {
 	slices.SortStableFunc(v.faults, func(a, b AuditFault) int { return cmp.Compare(a.ID, b.ID) })
-	r := AuditReport{Entries: v.entries, Old: v.old, Bad: v.bad, Faults: v.faults[:min(len(v.faults), mostFaults)]}
+	r := AuditReport{Entries: v.entries, Old: v.old, Pruned: v.ends.PrunedID, Bad: v.bad, Faults: v.faults[:min(len(v.faults), mostFaults)]}
 	r.Head.ID = v.ends.AuditID
 	copy(r.Head.Hash[:], v.ends.Hash)
 	if len(r.Faults) > 0 {

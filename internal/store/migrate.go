@@ -154,8 +154,32 @@ func GrantService(ctx context.Context, url, role string) error {
 			stream_tickets TO `+to+`;
 		GRANT SELECT, INSERT ON audit TO `+to+`;
 		GRANT SELECT ON audit_head, goose_db_version TO `+to+`;
-		GRANT EXECUTE ON FUNCTION maintain_event_partitions TO `+to, pgx.QueryExecModeSimpleProtocol)
-	return wrap(err, "grant the tables to "+role)
+		GRANT EXECUTE ON FUNCTION maintain_event_partitions, prune_audit TO `+to+`;
+		REVOKE CREATE ON SCHEMA `+pgx.Identifier{schema}.Sanitize()+` FROM `+to, pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		return fmt.Errorf("grant the tables to %s: %w", role, err)
+	}
+	return checkService(ctx, conn, schema, role)
+}
+
+// checkService returns an error if the role may do more than the service needs by other ways than [GrantService]: as a superuser, as a
+// member of another role, by grants to everybody. The owner of the tables itself is not asked: who uses one role for both knows it.
+func checkService(ctx context.Context, conn *pgx.Conn, schema, role string) error {
+	var may []string
+	err := conn.QueryRow(ctx, `
+		SELECT coalesce(array_agg(what), '{}') FROM (VALUES
+			(pg_has_role($1, current_user, 'MEMBER'), 'act as ' || current_user || ', who owns the tables'),
+			(has_schema_privilege($1, $2, 'CREATE'), 'create objects in the schema ' || $2 || ' (REVOKE CREATE ON SCHEMA ' || quote_ident($2) || ' FROM PUBLIC)'),
+			(has_table_privilege($1, 'audit', 'UPDATE, DELETE, TRUNCATE, TRIGGER'), 'change the audit'),
+			(has_table_privilege($1, 'audit_head', 'INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER'), 'change the head of the audit')
+		) AS x (yes, what) WHERE yes AND $1 <> current_user`, role, schema).Scan(&may)
+	if err != nil {
+		return fmt.Errorf("look at what %s may do: %w", role, err)
+	}
+	if len(may) > 0 {
+		return fmt.Errorf("the role %s of database.url may %s: with database.migrateUrl it must not; take that away, or take another role", role, strings.Join(may, "; "))
+	}
+	return nil
 }
 
 // wrap says what was being done when err happened; nil stays nil.

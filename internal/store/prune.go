@@ -3,6 +3,9 @@ package store
 import (
 	"context"
 	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"changeover/internal/store/internal/db"
 )
@@ -11,7 +14,8 @@ import (
 const pruneBatch = 10_000
 
 // Prune removes what nobody asks for any more: answers to idempotency keys and commands that were done a day ago, tickets that
-// nobody redeemed, and replicas that have been silent for a day, with their connections. The leader calls it now and then.
+// nobody redeemed, replicas that have been silent for a day, with their connections, and entries of the audit that are older than
+// [SetAuditRetention] said. The leader calls it now and then.
 func (s *Store) Prune(ctx context.Context) error {
 	for _, old := range []struct {
 		what   string
@@ -25,6 +29,7 @@ func (s *Store) Prune(ctx context.Context) error {
 		}},
 		{"silent replicas", func(ctx context.Context) (int64, error) { return s.q.PruneReplicas(ctx, s.leader, IdempotencyAge) }},
 		{"expired stream tickets", s.pruneTickets},
+		{"old audit entries", s.pruneAudit},
 	} {
 		for more := true; more; {
 			n, err := s.prune(ctx, old.remove)
@@ -48,4 +53,31 @@ func (s *Store) pruneTickets(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	return s.q.PruneTickets(ctx, s.leader, pruneBatch)
+}
+
+func (s *Store) pruneAudit(ctx context.Context) (int64, error) {
+	if ok, err := s.hasSchema(ctx, schemaChain); err != nil || !ok {
+		return 0, err
+	}
+	return s.q.PruneAudit(ctx, s.leader, pruneBatch)
+}
+
+// SetAuditRetention says how long entries of the audit are kept; 0: for ever. url is that of the owner of the tables: the service's own
+// role cannot shorten the time, nor remove an entry that is younger.
+func SetAuditRetention(ctx context.Context, url string, retention time.Duration) error {
+	config, err := connConfig(url)
+	if err != nil {
+		return fmt.Errorf("database URL: %w", err)
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return fmt.Errorf("reach the database: %w", err)
+	}
+	defer conn.Close(ctx)
+	var wanted *time.Duration
+	if retention > 0 {
+		wanted = &retention
+	}
+	_, err = conn.Exec(ctx, "UPDATE audit_head SET retention = $1 WHERE retention IS DISTINCT FROM $1", wanted)
+	return wrap(err, "set the retention of the audit")
 }

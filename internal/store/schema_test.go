@@ -214,7 +214,7 @@ func newServiceStore(t *testing.T) (s *store.Store, service, owner *pgx.Conn) {
 // The service's own role does not own the tables: it can do all that the service does.
 func TestTheServicesRoleNeedNotOwnTheTables(t *testing.T) {
 	t.Parallel()
-	s, _, owner := newServiceStore(t)
+	s, service, owner := newServiceStore(t)
 	mainJob(t, s, owner)
 	expiresAt, err := s.IssueTicket(t.Context(), [32]byte{1}, store.Ticket{AgentID: "agent", TokenExpiresAt: time.Now().Add(time.Hour)})
 	require.NoError(t, err)
@@ -225,6 +225,17 @@ func TestTheServicesRoleNeedNotOwnTheTables(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, int64(2), report.Entries)
 	require.Zero(t, report.Bad, report.Faults)
+
+	// It makes nothing of its own beside the tables that a function or a statement could find first.
+	for _, sql := range []string{
+		"CREATE TABLE public.mine (a int)", "CREATE VIEW public.mine AS SELECT 1", "CREATE SEQUENCE public.mine", "CREATE TYPE public.mine AS (a int)",
+		"CREATE FUNCTION public.audit_hash(previous bytea, e record) RETURNS bytea LANGUAGE sql AS 'SELECT previous'",
+		"CREATE OPERATOR public.|| (LEFTARG = bytea, RIGHTARG = bytea, FUNCTION = byteacat)", "CREATE SCHEMA mine", "ALTER TABLE audit SET SCHEMA pg_temp",
+		"CREATE EVENT TRIGGER mine ON ddl_command_end EXECUTE FUNCTION refuse_change()",
+	} {
+		_, err := service.Exec(t.Context(), sql)
+		require.ErrorContains(t, err, "SQLSTATE 42501", sql)
+	}
 
 	// Whoever may connect may not drop history.
 	role := fmt.Sprintf("stranger of %s", query[string](t, owner, "SELECT current_database()"))
@@ -241,4 +252,30 @@ func TestTheServicesRoleNeedNotOwnTheTables(t *testing.T) {
 		require.ErrorContains(t, err, why, sql)
 	}
 	exec(t, owner, "RESET ROLE")
+}
+
+// A role that may do more than the service needs, by what somebody else gave it, is refused: it would make two roles a show.
+func TestARoleThatMayDoTooMuchIsRefused(t *testing.T) {
+	t.Parallel()
+	_, service, owner := newServiceStore(t)
+	url, role := owner.Config().ConnString(), service.Config().User
+	quoted := pgx.Identifier{role}.Sanitize()
+
+	exec(t, owner, "GRANT CREATE ON SCHEMA public TO "+quoted)
+	require.NoError(t, store.GrantService(t.Context(), url, role), "what it got itself is taken away")
+	_, err := service.Exec(t.Context(), "CREATE TABLE public.mine (a int)")
+	require.ErrorContains(t, err, "permission denied")
+
+	for name, c := range map[string]struct{ grant, revoke, why string }{
+		"by everybody's grant":  {"GRANT CREATE ON SCHEMA public TO PUBLIC", "REVOKE CREATE ON SCHEMA public FROM PUBLIC", "REVOKE CREATE ON SCHEMA public FROM PUBLIC"},
+		"a write to the audit":  {"GRANT DELETE ON audit TO PUBLIC", "REVOKE DELETE ON audit FROM PUBLIC", "may change the audit"},
+		"a write to the head":   {"GRANT UPDATE ON audit_head TO " + quoted, "REVOKE UPDATE ON audit_head FROM " + quoted, "may change the head of the audit"},
+		"a member of the owner": {"GRANT changeover TO " + quoted, "REVOKE changeover FROM " + quoted, "may act as changeover, who owns the tables"},
+	} {
+		exec(t, owner, c.grant)
+		require.ErrorContains(t, store.GrantService(t.Context(), url, role), c.why, name)
+		exec(t, owner, c.revoke)
+	}
+	require.NoError(t, store.GrantService(t.Context(), url, role))
+	require.NoError(t, store.GrantService(t.Context(), url, "changeover"), "one role for both")
 }

@@ -470,7 +470,7 @@ func (e SnapshotEventEvent) Valid() bool {
 
 // Agent An agent and where it works.
 //
-// Examples: {"activeCcpUrl":"https://a.my.connect.aws/ccp-v2/","activeRegion":"us-east-1","agentId":"87654321-1111-2222-3333-444455556666","configureErrors":[],"connections":1,"failoverGroup":"main","failoverId":"019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e5f","nextActiveRegion":"us-west-2","observedAt":"2026-11-21T10:15:29Z","openContacts":1,"regionSource":"distribution","standby":{"ready":true,"reason":null,"region":"us-west-2","reportedAt":"2026-11-21T10:14:00Z"},"state":"pending","tdgId":"0aaaaaaa-0000-0000-0000-000000000001","username":"jane.doe"}
+// Examples: {"activeCcpUrl":"https://a.my.connect.aws/ccp-v2/","activeRegion":"us-east-1","agentId":"87654321-1111-2222-3333-444455556666","configureErrors":[],"connections":1,"failoverGroup":"main","failoverId":"019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e5f","nextActiveRegion":"us-west-2","observedAt":"2026-11-21T10:15:29Z","openContacts":1,"regionSource":"distribution","regions":["us-east-1","us-west-2"],"standby":{"ready":true,"reason":null,"region":"us-west-2","reportedAt":"2026-11-21T10:14:00Z"},"state":"pending","tdgId":"0aaaaaaa-0000-0000-0000-000000000001","username":"jane.doe"}
 type Agent struct {
 	// ActiveCcpURL The CCP of the active Region.
 	ActiveCcpURL *string `json:"activeCcpUrl"`
@@ -507,6 +507,9 @@ type Agent struct {
 
 	// RegionSource How the active Region is known.
 	RegionSource *RegionSource `json:"regionSource"`
+
+	// Regions The Regions of the failover group, the source first; each has a log of the agent. Empty if the group is configured no more.
+	Regions []string `json:"regions"`
 
 	// Standby What the agent's desktop last said of its CCP in the other Region.
 	Standby *Standby `json:"standby"`

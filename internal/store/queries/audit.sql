@@ -14,10 +14,14 @@ FROM audit WHERE audit_id < @before_id ORDER BY audit_id DESC LIMIT @max_rows;
 
 -- AuditEnds returns the head of the chain, and the last entry that there is at the same moment.
 -- name: AuditEnds :one
-SELECT h.before, h.audit_id, h.hash, coalesce((SELECT max(a.audit_id) FROM audit a), 0)::bigint AS last_id FROM audit_head h;
+SELECT h.before, h.audit_id, h.hash, h.pruned_id, h.pruned_hash, coalesce((SELECT max(a.audit_id) FROM audit a), 0)::bigint AS last_id FROM audit_head h;
 
 -- AuditChain reads entries in their order. A role that is null, which the service never writes, is read as a text.
 -- name: AuditChain :many
 SELECT audit_id, at, subject, ARRAY(SELECT coalesce(role, '') FROM unnest(roles) AS role)::text[] AS roles, action, target, reason,
     request_id, outcome, details, before, after, hash
 FROM audit WHERE audit_id > @after_id AND audit_id <= @upto_id ORDER BY audit_id LIMIT @max_rows;
+
+-- PruneAudit removes entries that are older than the owner of the tables wants to keep them.
+-- name: PruneAudit :one
+SELECT prune_audit(@max_rows::bigint)::bigint;

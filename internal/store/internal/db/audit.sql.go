@@ -163,14 +163,16 @@ func (q *Queries) AuditChain(ctx context.Context, db DBTX, arg AuditChainParams)
 }
 
 const auditEnds = `-- name: AuditEnds :one
-SELECT h.before, h.audit_id, h.hash, coalesce((SELECT max(a.audit_id) FROM audit a), 0)::bigint AS last_id FROM audit_head h
+SELECT h.before, h.audit_id, h.hash, h.pruned_id, h.pruned_hash, coalesce((SELECT max(a.audit_id) FROM audit a), 0)::bigint AS last_id FROM audit_head h
 `
 
 type AuditEndsRow struct {
-	Before  int64
-	AuditID int64
-	Hash    []byte
-	LastID  int64
+	Before     int64
+	AuditID    int64
+	Hash       []byte
+	PrunedID   int64
+	PrunedHash []byte
+	LastID     int64
 }
 
 // AuditEnds returns the head of the chain, and the last entry that there is at the same moment.
@@ -181,7 +183,21 @@ func (q *Queries) AuditEnds(ctx context.Context, db DBTX) (AuditEndsRow, error) 
 		&i.Before,
 		&i.AuditID,
 		&i.Hash,
+		&i.PrunedID,
+		&i.PrunedHash,
 		&i.LastID,
 	)
 	return i, err
+}
+
+const pruneAudit = `-- name: PruneAudit :one
+SELECT prune_audit($1::bigint)::bigint
+`
+
+// PruneAudit removes entries that are older than the owner of the tables wants to keep them.
+func (q *Queries) PruneAudit(ctx context.Context, db DBTX, maxRows int64) (int64, error) {
+	row := db.QueryRow(ctx, pruneAudit, maxRows)
+	var column_1 int64
+	err := row.Scan(&column_1)
+	return column_1, err
 }
