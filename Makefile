@@ -33,8 +33,12 @@ demo: ## A simulated contact centre, the service and its database; SHIFT=1 shift
 	exec $(CACHE)/bin/demo $(if $(SHIFT),--shift) $(DEMO_FLAGS)
 
 .PHONY: test
-test: setup verify ## Everything: set-up, verify, all tests with the race detector
+test: setup verify client ## Everything: set-up, verify, all tests with the race detector
 	@$(ENV) go test -race $(PKG)
+
+.PHONY: client
+client: setup ## The TypeScript client: its types, its build and its tests (clients/typescript)
+	@$(ENV) cd clients/typescript; ../../scripts/npm-ci; npm run --silent check; npm test --silent
 
 .PHONY: setup
 setup: ## Find what this machine lacks and install it (Debian, Ubuntu, macOS)

@@ -10,7 +10,8 @@ import type { ChangeoverError } from "./errors.js";
 import type { ConfigureErrorCode, FailoverCompleted, Report } from "./types.js";
 
 interface Subscription {
-  unsubscribe(): void;
+  /** Amazon's types say no more of it. */
+  unsubscribe: Function;
 }
 
 /** A contact, as far as the bridge reads it. */
@@ -114,7 +115,7 @@ export function bridgeStreams(connect: StreamsApi, failover: FailoverClient, opt
     clock.clearTimeout(timers.get(name) as never);
     timers.set(name, clock.setTimeout(() => closed || f(), ms));
   };
-  const keep = (s: Subscription | undefined) => void (s && off.push(() => s.unsubscribe()));
+  const keep = (s: Subscription | undefined) => void (s && off.push(() => (s.unsubscribe as Off)()));
 
   const resilient = () => api.globalResiliency?.globalResiliencyEnabled === true;
 
