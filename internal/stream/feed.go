@@ -11,14 +11,43 @@ import (
 	"changeover/internal/store"
 )
 
-// feedBatch is how many events a feeder takes at a time.
+// feedBatch is how many events a writer takes from memory at a time.
 const feedBatch = 256
 
-// step is what a feeder does next.
+// writeSize is how much is put together for one write.
+const writeSize = 16 << 10
+
+// write is a stream's writer. It ends when there is nothing left to tell.
+func (h *Hub) write(c *conn) {
+	defer h.wg.Done()
+	var wait <-chan struct{}
+	for {
+		t := c.task(wait != nil)
+		switch {
+		case t.over:
+			return
+		case t.frames != nil:
+			h.send(c, t.frames)
+		case t.ending != "":
+			h.sayFarewell(c, t.ending)
+		case t.beat:
+			c.transmit(heartbeat)
+		case wait != nil:
+			select {
+			case <-wait:
+				wait = nil
+			case <-t.poke:
+			}
+		default:
+			wait = h.catchUp(c)
+		}
+	}
+}
+
+// step is how a stream comes nearer to the present.
 type step struct {
-	over   bool            // the stream is live, or has ended: the feeder ends
-	bye    *sse.Event      // say this first
-	wait   <-chan struct{} // for this, or the connection's end
+	live   bool            // it is there
+	wait   <-chan struct{} // for this
 	frames []*frame        // send these
 	reset  string          // start anew: send a reset for this reason…
 	views  []*store.AgentView
@@ -27,55 +56,38 @@ type step struct {
 	replay bool           // ask the database for events after the stream's position, up to at
 }
 
-// startFeeder lets a live stream go on by itself. The caller holds the mutex.
-func (h *Hub) startFeeder(c *conn) {
-	c.live = false
-	c.stop = make(chan struct{})
-	h.wg.Add(1)
-	go func() { defer h.wg.Done(); h.feed(c) }()
-}
-
-// feed brings a stream to the present: snapshot or missed events first, then what happened meanwhile, until nothing is
+// catchUp brings a stream nearer to the present: snapshot or missed events first, then what happened meanwhile, until nothing is
 // left and the tail takes over under the same lock that showed it, so there is no gap between history and live. The
-// stream of all agents is fed like this for all of its life.
-//
-// It publishes with Publish, which waits for the client. A client that does not read ends that by its write deadline.
-func (h *Hub) feed(c *conn) {
-	for {
-		h.mu.Lock()
-		s := h.next(c)
-		stop := c.stop
-		h.mu.Unlock()
-		switch {
-		case s.over:
-			if s.bye != nil {
-				h.server.Publish(c.id, s.bye)
-				h.server.Publish(c.id, endOfStream)
-			}
-			return
-		case s.wait != nil:
-			select {
-			case <-s.wait:
-			case <-stop:
-			}
-		case s.replay:
-			h.replay(c, s, stop)
-		case s.frames != nil:
-			h.send(c, s.frames, stop)
+// stream of all agents is fed like this for all of its life. It returns what to wait for before it is called again; nil: nothing.
+func (h *Hub) catchUp(c *conn) (wait <-chan struct{}) {
+	if r := c.replaying; r != nil {
+		select {
+		case <-r.done:
+			c.replaying = nil
+			return h.tellReplayed(c, r)
 		default:
-			h.sendSnapshots(c, s, stop)
+			return r.done
 		}
 	}
+	h.mu.Lock()
+	s := h.next(c)
+	h.mu.Unlock()
+	switch {
+	case s.live, s.wait != nil:
+		return s.wait
+	case s.replay:
+		c.replaying = h.replays.ask(c.agent, c.at, s, c.leaving)
+		return c.replaying.done
+	case s.frames != nil:
+		h.send(c, s.frames)
+	default:
+		h.sendSnapshots(c, s)
+	}
+	return nil
 }
 
 // next decides. The caller holds the mutex.
 func (h *Hub) next(c *conn) step {
-	if c.ending != "" {
-		if c.ending == closedDraining || c.ending == closedExpired {
-			return step{over: true, bye: h.farewell(c)}
-		}
-		return step{over: true}
-	}
 	m := h.mem
 	if m == nil {
 		return step{wait: h.changed}
@@ -94,33 +106,31 @@ func (h *Hub) next(c *conn) step {
 		}
 		c.begun = true
 		if c.resume == nil || reset != "" {
-			c.resume, c.told = nil, false
-			c.measureFrom.Store(math.MaxInt64)
+			c.resume, c.told, c.measureFrom = nil, false, math.MaxInt64
 			return step{reset: reset, views: m.viewsFor(c.agent), logID: m.logID, at: m.head}
 		}
 		c.at, c.told, c.resume = c.resume.cursor.position(), true, nil
 	}
+	var frames []*frame
+	var ok bool
 	if c.agent == "" {
-		frames, ok := m.sinceAll(c.at.Seq, feedBatch)
-		if len(frames) > 0 && ok {
-			return step{frames: frames}
-		}
-		if ok {
-			h.measureFromHere(c)
-			return step{wait: h.changed}
-		}
+		frames, ok = m.sinceAll(c.at.Seq, feedBatch)
 	} else {
-		frames, ok := m.since(c.agent, c.at.Seq, feedBatch)
-		if len(frames) > 0 && ok {
-			return step{frames: frames}
-		}
-		if ok {
-			h.measureFromHere(c)
-			c.live, c.stop = true, nil
-			return step{over: true}
-		}
+		frames, ok = m.since(c.agent, c.at.Seq, feedBatch)
 	}
-	if m.pruned(c.at.Seq) {
+	switch {
+	case ok && len(frames) > 0:
+		return step{frames: frames}
+	case ok && c.agent == "":
+		h.measureFromHere(c)
+		return step{wait: h.changed}
+	case ok:
+		h.measureFromHere(c)
+		c.mu.Lock()
+		c.live = true
+		c.mu.Unlock()
+		return step{live: true}
+	case m.pruned(c.at.Seq):
 		c.begun, c.resume = false, &resumption{reset: resetPruned}
 		return h.next(c)
 	}
@@ -151,68 +161,126 @@ func (h *Hub) verdict(r *resumption) (reset string, wait <-chan struct{}) {
 // measureFromHere begins to measure deliveries once the stream has caught up for the first time: what it missed while
 // it was away says nothing about this service.
 func (h *Hub) measureFromHere(c *conn) {
-	if c.measureFrom.Load() == math.MaxInt64 {
-		c.measureFrom.Store(h.mem.head.Seq)
+	if c.measureFrom == math.MaxInt64 {
+		c.measureFrom = h.mem.head.Seq
 	}
 }
 
-// send publishes events. What is left when the connection ends is told on the next one.
-func (h *Hub) send(c *conn, frames []*frame, stop <-chan struct{}) {
-	for _, f := range frames {
-		select {
-		case <-stop:
+// send tells events, several with one write where there are several. What is left when the connection ends is told on the
+// next one.
+func (h *Hub) send(c *conn, frames []*frame) {
+	for len(frames) > 0 && !c.leaving() {
+		var pieces []piece
+		size, n := 0, 0
+		for n < len(frames) && size < writeSize {
+			if f := frames[n]; f.name != "" {
+				pieces = append(pieces, f.piece)
+				size += len(f.chunk)
+			}
+			n++
+		}
+		if len(pieces) > 0 && !c.transmit(pieces...) {
 			return
-		default:
 		}
-		if f.event != nil {
-			h.server.Publish(c.id, f.event)
-			h.count(string(f.event.Event), 1)
-		}
+		h.sent(c, frames[:n])
+		frames = frames[n:]
+	}
+}
+
+// sent takes note of events that a stream has told.
+func (h *Hub) sent(c *conn, frames []*frame) {
+	now := time.Now()
+	for _, f := range frames {
 		c.at = f.position
+		if f.name == "" {
+			continue
+		}
+		h.count(f.name, 1)
+		if f.position.Seq > c.measureFrom {
+			h.metrics.delivery.Observe(max(0, now.Sub(f.committed).Seconds()))
+		}
 	}
 }
 
 // sendSnapshots begins a stream anew. Only the id of the last snapshot is one to resume from: whoever is cut off before has
 // not been told everything.
-func (h *Hub) sendSnapshots(c *conn, s step, stop <-chan struct{}) {
+func (h *Hub) sendSnapshots(c *conn, s step) {
 	if s.reset != "" {
-		h.server.Publish(c.id, resetEvent(s.logID, s.at, c.agent, s.reset, time.Now()))
+		if !c.transmit(h.encoder.piece(resetEvent(s.logID, s.at, c.agent, s.reset, time.Now()))) {
+			return
+		}
 		h.count(eventReset, 1)
 	}
-	for i, v := range s.views {
-		select {
-		case <-stop:
+	for views := s.views; len(views) > 0; {
+		if c.leaving() {
 			return
-		default:
 		}
-		id := nowhere(s.logID, s.at)
-		if i == len(s.views)-1 {
-			id = Cursor{LogID: s.logID, Epoch: s.at.Epoch, Seq: s.at.Seq}
+		batch := views[:min(encoderBatch, len(views))]
+		views = views[len(batch):]
+		events := make([]*sse.Event, len(batch))
+		for i, v := range batch {
+			id := nowhere(s.logID, s.at)
+			if i == len(batch)-1 && len(views) == 0 {
+				id = Cursor{LogID: s.logID, Epoch: s.at.Epoch, Seq: s.at.Seq}
+			}
+			events[i] = snapshotEvent(id, v, h.o.CCPURL(v.Group, v.ActiveRegion), time.Now())
 		}
-		h.server.Publish(c.id, snapshotEvent(id, v, h.o.CCPURL(v.Group, v.ActiveRegion), time.Now()))
-		h.count(string(failover.EventSnapshot), 1)
+		if !c.transmit(h.encoder.pieces(events)...) {
+			return
+		}
+		h.count(string(failover.EventSnapshot), len(batch))
 	}
 	c.at, c.told = s.at, true
 }
 
-// replay sends what is older than memory.
-func (h *Hub) replay(c *conn, s step, stop <-chan struct{}) {
-	r := h.replays.ask(c.agent, c.at, s.at, stop)
+// tellReplayed sends what is older than memory.
+func (h *Hub) tellReplayed(c *conn, r *replayRequest) (wait <-chan struct{}) {
 	switch {
 	case errors.Is(r.err, store.ErrPruned):
 		c.begun, c.resume = false, &resumption{reset: resetPruned}
 	case r.err != nil:
 		// The database is away. The stream stays open with its heartbeats.
-		select {
-		case <-time.After(spread(pollInterval/2, 2*pollInterval)):
-		case <-stop:
-		}
+		pause := make(chan struct{})
+		time.AfterFunc(spread(pollInterval/2, 2*pollInterval), func() { close(pause) })
+		return pause
 	default:
-		h.send(c, framesOf(s.logID, r.rows, h.log), stop)
-		select {
-		case <-stop: // perhaps not all of them
-		default:
+		h.send(c, h.framesOf(r.logID, r.rows))
+		if !c.leaving() { // else perhaps not all of them
 			c.at = r.upto
 		}
 	}
+	return nil
+}
+
+// sayFarewell ends a response in form.
+func (h *Hub) sayFarewell(c *conn, ending string) {
+	if ending == closedDraining || ending == closedExpired {
+		if !c.transmit(h.encoder.piece(h.farewell(c, ending))) {
+			return
+		}
+	}
+	c.die(ending)
+	c.out.finish()
+}
+
+// farewell is the last frame of a connection that the server closes.
+func (h *Hub) farewell(c *conn, reason string) *sse.Event {
+	var logID string
+	h.mu.Lock()
+	if h.mem != nil {
+		logID = h.mem.logID
+	}
+	h.mu.Unlock()
+	id := Cursor{LogID: logID, Epoch: c.at.Epoch, Seq: c.at.Seq}
+	switch {
+	case !c.told && c.resume != nil && c.resume.reset == "":
+		id = c.resume.cursor
+	case !c.told:
+		id = nowhere(logID, c.at)
+	}
+	retry := time.Duration(0)
+	if reason == closedDraining {
+		reason, retry = "shutdown", spread(time.Second, 5*time.Second)
+	}
+	return drainingEvent(id, c.agent, reason, retry, time.Now())
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -29,24 +30,41 @@ const (
 	resetLost      = "lost"      // the log lost its last events; the stream may have told some of them
 )
 
-var (
-	heartbeat = &sse.Event{Comment: []byte("heartbeat")}
-	// endOfStream makes the library's handler return: it takes an event without data and comment as the end.
-	endOfStream = &sse.Event{}
-)
+// heartbeat is the comment that says that a stream is alive.
+var heartbeat = newPiece([]byte(": heartbeat\n\n"))
 
-// frame is an event of the log, ready to be sent. One frame is shared by every connection that gets it: the
-// library only reads it as long as nothing is replayed by itself or encoded in base64.
+// endOfStream makes the library's handler return: it takes an event without data and comment as the end.
+var endOfStream = &sse.Event{}
+
+// frame is an event of the log, ready to be sent. One frame is shared by every connection that gets it, and by the memory.
 type frame struct {
+	piece
+	name      string // of the event; empty: the row cannot be sent
+	id        int    // length of the cursor
 	position  store.Position
 	agentID   string
 	committed time.Time // zero: not from the live log, nothing to measure
-	event     *sse.Event
 }
 
-// newFrame makes the frame of a row of the log. It is the last guard against forged frames: whatever the row holds,
-// what comes out is one id, one event name and one line of data.
-func newFrame(logID string, row *store.LogEvent) (*frame, error) {
+// The fields of an event, as the library writes them: id, data, event, each on a line of its own.
+const (
+	fieldID, fieldData, fieldEvent = "id: ", "\ndata: ", "\nevent: "
+	frameEnd                       = "\n\n"
+)
+
+// item is the event as JSON history shows it.
+func (f *frame) item() Item {
+	b := f.body()
+	data := len(fieldID) + f.id + len(fieldData)
+	return Item{
+		ID: string(b[len(fieldID) : len(fieldID)+f.id]), Event: f.name,
+		Data: b[data : len(b)-len(frameEnd)-len(f.name)-len(fieldEvent)],
+	}
+}
+
+// eventOf makes the event of a row of the log. It is the last guard against forged frames: whatever the row holds, what
+// comes out is one id, one event name and one line of data.
+func eventOf(logID string, row *store.LogEvent) (*sse.Event, error) {
 	name, err := eventName(string(row.Type))
 	if err != nil {
 		return nil, err
@@ -55,24 +73,33 @@ func newFrame(logID string, row *store.LogEvent) (*frame, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data of event %d of agent %q: %w", row.Seq, row.AgentID, err)
 	}
-	position := store.Position{Epoch: row.Epoch, Seq: row.Seq}
-	return &frame{
-		position:  position,
-		agentID:   row.AgentID,
-		committed: row.CommittedAt,
-		event:     newEvent(Cursor{LogID: logID, Epoch: row.Epoch, Seq: row.Seq}, name, data),
-	}, nil
+	return newEvent(Cursor{LogID: logID, Epoch: row.Epoch, Seq: row.Seq}, name, data), nil
 }
 
-// framesOf makes the frames of rows. A row that cannot be sent would break the stream of whoever reads it; its frame has
-// no event, and position and view go on.
-func framesOf(logID string, rows []store.LogEvent, log *slog.Logger) []*frame {
+// eventsOf makes the events of rows. A row that cannot be sent would break the stream of whoever reads it; it gives nil, and
+// position and view go on.
+func eventsOf(logID string, rows []store.LogEvent, log *slog.Logger) []*sse.Event {
+	events := make([]*sse.Event, len(rows))
+	for i := range rows {
+		var err error
+		if events[i], err = eventOf(logID, &rows[i]); err != nil {
+			log.Error("event of the log cannot be sent", "seq", rows[i].Seq, "error", err)
+		}
+	}
+	return events
+}
+
+// framesOf makes the frames of rows.
+func (h *Hub) framesOf(logID string, rows []store.LogEvent) []*frame {
+	events := eventsOf(logID, rows, h.log)
+	good := slices.DeleteFunc(slices.Clone(events), func(e *sse.Event) bool { return e == nil })
+	pieces := h.encoder.pieces(good)
 	frames := make([]*frame, len(rows))
 	for i := range rows {
-		f, err := newFrame(logID, &rows[i])
-		if err != nil {
-			log.Error("event of the log cannot be sent", "seq", rows[i].Seq, "error", err)
-			f = &frame{position: store.Position{Epoch: rows[i].Epoch, Seq: rows[i].Seq}, agentID: rows[i].AgentID}
+		f := &frame{position: store.Position{Epoch: rows[i].Epoch, Seq: rows[i].Seq}, agentID: rows[i].AgentID, committed: rows[i].CommittedAt}
+		if e := events[i]; e != nil {
+			f.piece, pieces = pieces[0], pieces[1:]
+			f.name, f.id = string(rows[i].Type), len(e.ID)
 		}
 		frames[i] = f
 	}

@@ -1,10 +1,10 @@
 package stream
 
 import (
-	"context"
 	"encoding/json"
+	"fmt"
+	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
@@ -18,32 +18,26 @@ import (
 	"changeover/internal/store"
 )
 
-// written is what the library makes of events.
+// written is what a client reads of events.
 func written(t testing.TB, events ...*sse.Event) string {
-	subscribed, unsubscribed := make(chan struct{}), make(chan struct{})
-	server := sse.NewWithCallback(
-		func(string, *sse.Subscriber) { close(subscribed) },
-		func(string, *sse.Subscriber) { close(unsubscribed) },
-	)
-	server.AutoReplay = false
-	server.CreateStream("s")
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	w := httptest.NewRecorder()
-	served := make(chan struct{})
-	go func() {
-		server.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/?stream=s", nil))
-		close(served)
-	}()
-	<-subscribed
-	for _, e := range append(events, endOfStream) {
-		server.Publish("s", e)
+	e := newEncoder()
+	defer e.close()
+	var b strings.Builder
+	for _, p := range e.pieces(events) {
+		b.Write(p.body())
+		require.Equal(t, fmt.Sprintf("%x\r\n%s\r\n", len(p.body()), p.body()), string(p.chunk))
 	}
-	<-served
-	cancel()
-	<-unsubscribed
-	server.RemoveStream("s")
-	return w.Body.String()
+	return b.String()
+}
+
+// frameOf makes the frame of a row.
+func frameOf(row *store.LogEvent) (f *frame, err error) {
+	if _, err := eventOf("log", row); err != nil {
+		return nil, err
+	}
+	h := &Hub{encoder: newEncoder(), log: slog.New(slog.DiscardHandler)}
+	defer h.encoder.close()
+	return h.framesOf("log", []store.LogEvent{*row})[0], nil
 }
 
 var lineEnd = regexp.MustCompile("\r\n|\r|\n")
@@ -68,10 +62,11 @@ func parseFrame(t testing.TB, body string) (id, name, data string) {
 
 func TestFrames(t *testing.T) {
 	row := store.LogEvent{Seq: 42, Epoch: 7, AgentID: "agent-1", Type: failover.EventFailoverDetected, Data: []byte("{\n  \"agentId\": \"agent-1\"\r\n}")}
-	f, err := newFrame("log", &row)
+	f, err := frameOf(&row)
 	require.NoError(t, err)
-	require.Equal(t, "id: log-7-42\ndata: {\"agentId\":\"agent-1\"}\nevent: failoverDetected\n\n", written(t, f.event))
-	require.Equal(t, ": heartbeat\n\n", written(t, heartbeat))
+	require.Equal(t, "id: log-7-42\ndata: {\"agentId\":\"agent-1\"}\nevent: failoverDetected\n\n", string(f.body()))
+	require.Equal(t, Item{ID: "log-7-42", Event: "failoverDetected", Data: []byte(`{"agentId":"agent-1"}`)}, f.item())
+	require.Equal(t, string(heartbeat.body()), written(t, &sse.Event{Comment: []byte("heartbeat")}))
 	require.Equal(t, "retry: 4500\n\n", string(retryFrame(4500*time.Millisecond)))
 	now := time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
 	require.Equal(t, "id: log-7-42\ndata: {\"agentId\":\"agent-1\",\"time\":\"2026-09-01T12:00:00.000Z\",\"reason\":\"draining\"}\nevent: draining\nretry: 2000\n\n",
@@ -88,7 +83,7 @@ func TestFrames(t *testing.T) {
 		"line in the name":   {Type: "snapshot\ndata: {}", Data: []byte(`{}`)},
 		"long name":          {Type: failover.EventType(strings.Repeat("x", 65)), Data: []byte(`{}`)},
 	} {
-		_, err := newFrame("log", &bad)
+		_, err := frameOf(&bad)
 		require.Error(t, err, name)
 	}
 }
@@ -104,11 +99,12 @@ func FuzzFrame(f *testing.F) {
 	f.Add([]byte(" \r\n {\"a\" :\t1}\n"), "snapshot")
 	f.Fuzz(func(t *testing.T, data []byte, name string) {
 		row := store.LogEvent{Seq: 42, Epoch: 7, AgentID: "agent-1", Type: failover.EventType(name), Data: data}
-		frame, err := newFrame("log", &row)
+		frame, err := frameOf(&row)
 		if err != nil {
 			return
 		}
-		id, event, got := parseFrame(t, written(t, frame.event))
+		id, event, got := parseFrame(t, string(frame.body()))
+		require.Equal(t, Item{ID: id, Event: event, Data: []byte(got)}, frame.item())
 		require.Equal(t, "log-7-42", id)
 		require.Equal(t, name, event)
 		require.JSONEq(t, string(data), got)

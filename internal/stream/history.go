@@ -105,7 +105,17 @@ func (h *Hub) look(ctx context.Context, q HistoryQuery, resume *resumption) (fou
 	frames, ok := h.recent(q, after)
 	h.mu.Unlock()
 
-	if !ok {
+	var items []Item
+	last := head // that was looked at
+	switch {
+	case ok:
+		for _, f := range frames {
+			items = append(items, f.item())
+		}
+		if len(frames) == q.Limit {
+			last = frames[len(frames)-1].position
+		}
+	default:
 		var agents []string
 		if q.AgentID != "" {
 			agents = []string{q.AgentID}
@@ -117,20 +127,21 @@ func (h *Hub) look(ctx context.Context, q HistoryQuery, resume *resumption) (fou
 		if err != nil {
 			return found{}, nil, fmt.Errorf("read events after %d: %w", after, err)
 		}
-		frames = framesOf(logID, rows, h.log)
-	}
-	end, wait := head, (<-chan struct{})(changed)
-	if len(frames) == q.Limit { // there may be more
-		end, wait = frames[len(frames)-1].position, closed
-	}
-	resume.cursor = Cursor{LogID: logID, Epoch: end.Epoch, Seq: end.Seq}
-	r := found{next: resume.cursor.String()}
-	for _, f := range frames {
-		if f.event != nil {
-			r.items = append(r.items, Item{ID: string(f.event.ID), Event: string(f.event.Event), Data: f.event.Data})
+		for _, e := range eventsOf(logID, rows, h.log) {
+			if e != nil {
+				items = append(items, Item{ID: string(e.ID), Event: string(e.Event), Data: e.Data})
+			}
+		}
+		if len(rows) == q.Limit {
+			last = store.Position{Epoch: rows[len(rows)-1].Epoch, Seq: rows[len(rows)-1].Seq}
 		}
 	}
-	return r, wait, nil
+	wait := (<-chan struct{})(changed)
+	if last != head { // there may be more
+		wait = closed
+	}
+	resume.cursor = Cursor{LogID: logID, Epoch: last.Epoch, Seq: last.Seq}
+	return found{items: items, next: resume.cursor.String()}, wait, nil
 }
 
 // pruned answers a query whose beginning was dropped from the log: with a reset, or, if it had no cursor, by looking again
@@ -164,7 +175,7 @@ func (h *Hub) recent(q HistoryQuery, after int64) ([]*frame, bool) {
 			return nil, false
 		}
 		for _, f := range frames {
-			if f.event != nil && (len(q.Types) == 0 || slices.Contains(q.Types, string(f.event.Event))) {
+			if f.name != "" && (len(q.Types) == 0 || slices.Contains(q.Types, f.name)) {
 				kept = append(kept, f)
 			}
 			if len(kept) == q.Limit {

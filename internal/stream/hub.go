@@ -16,7 +16,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/r3labs/sse/v2"
 	"golang.org/x/sync/errgroup"
 
 	"changeover/internal/store"
@@ -63,25 +62,24 @@ type Hub struct {
 	o        Options
 	log      *slog.Logger
 	metrics  *Metrics
-	server   *sse.Server
+	encoder  *encoder
 	wheel    wheel
 	replays  *replayer
 	registry *registry
-	commits  commits
 	bell     chan struct{} // rung when the log may have grown; one is enough
 	prefix   string        // of the ids of connections: no two processes share it
 	running  atomic.Bool
 
-	wg sync.WaitGroup // of open connections and their goroutines
+	wg sync.WaitGroup // of open connections and their writers
 
 	mu       sync.Mutex
 	mem      *memory // nil before the first load
 	load     int     // counts loads; 0: none
 	changed  chan struct{}
-	polled   chan struct{} // closed after every complete poll
-	begun    int64         // polls begun
-	complete int64         // the last poll that read to the end of the log
-	conns    map[string]*conn
+	polled   chan struct{}    // closed after every complete poll
+	begun    int64            // polls begun
+	complete int64            // the last poll that read to the end of the log
+	conns    map[uint64]*conn // by their number
 	agents   map[string]*conn // first of a chain of the same agent's
 	lastConn uint64
 	draining bool
@@ -103,25 +101,18 @@ func New(o Options) *Hub {
 	_, _ = rand.Read(random[:]) // it never fails
 	h := &Hub{
 		o: o, log: o.Log, metrics: o.Metrics,
+		encoder: newEncoder(),
 		replays: newReplayer(o.Store),
 		bell:    make(chan struct{}, 1),
 		prefix:  hex.EncodeToString(random[:]) + ".",
 		changed: make(chan struct{}),
 		polled:  make(chan struct{}),
-		conns:   make(map[string]*conn),
+		conns:   make(map[uint64]*conn),
 		agents:  make(map[string]*conn),
 	}
 	h.registry = newRegistry(o.Store, o.Replica, h.connections, o.Log)
-	h.commits.delivery = o.Metrics.delivery
-	h.server = sse.NewWithCallback(h.subscribed, h.unsubscribed)
-	h.server.AutoReplay = false // it would renumber, repeat and keep everything
-	h.server.BufferSize = streamQueue
 	return h
 }
-
-// streamQueue is how many events wait in front of the library's own queue of 64. Few: a connection whose queue is full
-// goes on by itself from the log, as fast as it can be written to.
-const streamQueue = 4
 
 // Run tails the log and serves until ctx ends; then it breaks what is still open and returns when all is gone. To end
 // streams well, call [Hub.Drain] first. Run may be called once. An error is one that trying again does not mend: of the
@@ -148,6 +139,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	h.mu.Unlock()
 	h.abortAll(closedStopped)
 	h.wg.Wait()
+	h.encoder.close()
 	h.registry.flush(context.WithoutCancel(ctx))
 	return err
 }
@@ -202,17 +194,19 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request, agentID string, opti
 	}
 	out, inHandler := newTransport(w, r, h.o.WriteTimeout)
 	h.attach(c, out, o)
-	if c.err = out.open(w.Header(), retryFrame(spread(h.o.Retry, 3*h.o.Retry))); c.err != nil {
+	if err := out.open(w.Header(), newPiece(retryFrame(spread(h.o.Retry, 3*h.o.Retry)))); err != nil {
+		out.abort()
 		h.drop(c)
 		return
 	}
-	h.wg.Add(2) // until unsubscribed, and until the first feeder ends
-	h.server.CreateStream(c.id)
-	if inHandler {
-		c.run()
+	h.wg.Add(1)
+	go h.write(c)
+	if !inHandler {
+		go c.watch() // on a new stack: the handler's has grown
 		return
 	}
-	go c.run()
+	c.watch()
+	c.rest() // w is not ours any more once this returns
 }
 
 // lastEventID is what the client resumes from. The header wins: a browser's EventSource sets it when it reconnects to an
@@ -269,9 +263,8 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, reason string) {
 func (h *Hub) admit(agentID, last, remote string) (*conn, string) {
 	// What is kept is cloned: otherwise each of them would keep the buffer of the request's header.
 	c := &conn{
-		hub: h, agent: strings.Clone(agentID), remote: strings.Clone(remote), since: time.Now(), stop: make(chan struct{}),
+		hub: h, agent: strings.Clone(agentID), remote: strings.Clone(remote), since: time.Now(), measureFrom: math.MaxInt64, writing: true, // it will be, once the response is open
 	}
-	c.measureFrom.Store(math.MaxInt64)
 	if last != "" {
 		c.resume = &resumption{}
 		if cursor, err := ParseCursor(last); err != nil {
@@ -294,8 +287,8 @@ func (h *Hub) admit(agentID, last, remote string) (*conn, string) {
 		return nil, refusedAgent
 	}
 	h.lastConn++
-	c.id = h.prefix + strconv.FormatUint(h.lastConn, 36)
-	h.conns[c.id] = c
+	c.number = h.lastConn
+	h.conns[c.number] = c
 	if c.agent != "" {
 		c.nextConn = h.agents[c.agent]
 		h.agents[c.agent] = c
@@ -303,7 +296,6 @@ func (h *Hub) admit(agentID, last, remote string) (*conn, string) {
 	h.wg.Add(1) // until drop
 	h.mu.Unlock()
 
-	h.wheel.add(c)
 	h.metrics.connections.Inc()
 	h.registry.opened(c.entry())
 	return c, ""
@@ -332,116 +324,28 @@ func (h *Hub) openOf(agentID string) int {
 func (h *Hub) attach(c *conn, out transport, o serveOptions) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	c.out = out
-	if !o.until.IsZero() {
-		c.expireAt(o.until)
-	}
+	c.out, c.until = out, o.until
+	c.expire(time.Now(), h.o.Heartbeat)
+	h.wheel.add(c)
 	if h.stopped {
 		out.abort()
 	}
 }
 
-// expireAt ends the connection when its token does. The client gets a few seconds to come back with another one;
-// they are jittered because tokens of a whole floor are issued together in the morning. The caller holds the Hub's mutex.
-func (c *conn) expireAt(until time.Time) {
-	noticed := false
-	left := time.Until(until)
-	notice := min(spread(2*time.Second, 10*time.Second), left/2)
-	c.expiry = time.AfterFunc(left-notice, func() {
-		h := c.hub
-		h.mu.Lock()
-		over := h.conns[c.id] != c
-		if !over && !noticed {
-			noticed = true
-			c.expiry.Reset(max(0, time.Until(until)))
-			h.mu.Unlock()
-			h.end(c, closedExpired)
-			return
-		}
-		h.mu.Unlock()
-		if !over {
-			c.out.abort()
-		}
-	})
-}
-
-// subscribed is called by the library once events published to the stream are sent: not before.
-func (h *Hub) subscribed(id string, _ *sse.Subscriber) {
-	defer h.wg.Done()
-	h.mu.Lock()
-	c := h.conns[id]
-	h.mu.Unlock()
-	if c != nil {
-		h.feed(c)
-	}
-}
-
-// unsubscribed is called by the library when the client is gone and its stream's goroutine is done with it.
-func (h *Hub) unsubscribed(id string, _ *sse.Subscriber) {
-	h.server.RemoveStream(id)
-	h.wg.Done()
-}
-
-// end closes a connection. Its feeder says farewell, behind everything that was published before.
-func (h *Hub) end(c *conn, reason string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if c.ending != "" {
-		return
-	}
-	c.ending = reason
-	c.ended.Store(true)
-	if c.live {
-		h.startFeeder(c)
-	}
-	close(c.stop)
-}
-
-// farewell is the last frame of a connection that the server closes.
-func (h *Hub) farewell(c *conn) *sse.Event {
-	var logID string
-	if h.mem != nil {
-		logID = h.mem.logID
-	}
-	id := Cursor{LogID: logID, Epoch: c.at.Epoch, Seq: c.at.Seq}
-	switch {
-	case !c.told && c.resume != nil && c.resume.reset == "":
-		id = c.resume.cursor
-	case !c.told:
-		id = nowhere(logID, c.at)
-	}
-	reason, retry := c.ending, time.Duration(0)
-	if reason == closedDraining {
-		reason, retry = "shutdown", spread(time.Second, 5*time.Second)
-	}
-	return drainingEvent(id, c.agent, reason, retry, time.Now())
-}
-
-// drop forgets a connection whose stream is over.
+// drop forgets a connection whose client is gone.
 func (h *Hub) drop(c *conn) {
 	h.mu.Lock()
-	if c.ending == "" {
-		c.ending = c.closeReason()
-		c.ended.Store(true)
-		if !c.live {
-			close(c.stop)
-		}
-	}
-	c.live = false
-	reason := c.ending
-	delete(h.conns, c.id)
+	delete(h.conns, c.number)
 	if c.agent != "" {
 		h.unlink(c)
-	}
-	if c.expiry != nil {
-		c.expiry.Stop()
 	}
 	h.mu.Unlock()
 
 	h.wheel.remove(c)
+	reason := c.die(closedClient)
 	h.metrics.connections.Dec()
 	h.metrics.closed.WithLabelValues(reason).Inc()
-	h.registry.closed(c.id)
+	h.registry.closed(c.id())
 	h.wg.Done()
 }
 
@@ -462,7 +366,7 @@ func (h *Hub) unlink(c *conn) {
 	}
 }
 
-// turn sends the heartbeats.
+// turn sends the heartbeats, and looks whose token expires before the next.
 func (h *Hub) turn(ctx context.Context) {
 	ticker := time.NewTicker(max(h.o.Heartbeat/wheelSlots, time.Millisecond))
 	defer ticker.Stop()
@@ -473,12 +377,11 @@ func (h *Hub) turn(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
+		now := time.Now()
 		due = h.wheel.turn(due[:0])
 		for _, c := range due {
-			// A full queue needs none: something is being written, or the write's deadline is running.
-			if !c.ended.Load() {
-				c.publish(heartbeat)
-			}
+			c.heartbeat()
+			c.expire(now, h.o.Heartbeat)
 		}
 		clear(due)
 	}
@@ -509,7 +412,7 @@ func (h *Hub) Drain(ctx context.Context) {
 			due = min(due, 1+int(float64(len(open))*float64(elapsed)/float64(over))) // the first at once
 		}
 		for ; done < due; done++ {
-			h.end(open[done], closedDraining)
+			open[done].end(closedDraining)
 		}
 		if done == len(open) {
 			break
@@ -537,14 +440,7 @@ func (h *Hub) abortAll(reason string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, c := range h.conns {
-		if c.ending == "" {
-			c.ending = reason
-			c.ended.Store(true)
-			if !c.live {
-				close(c.stop)
-			}
-			c.live = false
-		}
+		c.die(reason)
 		if c.out != nil { // else attach does it
 			c.out.abort()
 		}

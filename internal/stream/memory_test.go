@@ -2,7 +2,6 @@ package stream
 
 import (
 	"slices"
-	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -70,9 +69,7 @@ func TestMemoryAnswersAsTheLogWould(t *testing.T) {
 
 		for range rapid.IntRange(0, 40).Draw(t, "events") {
 			r := row()
-			f, err := newFrame("log", &r)
-			require.NoError(t, err)
-			m.add(&r, decodeData(&r), f)
+			m.add(&r, decodeData(&r), &frame{position: store.Position{Epoch: r.Epoch, Seq: r.Seq}, agentID: r.AgentID})
 		}
 		require.Equal(t, int64(len(n.rows)), m.head.Seq)
 		for seq := int64(0); seq <= m.head.Seq; seq++ {
@@ -182,7 +179,7 @@ func TestWheelHoldsWhatWasAdded(t *testing.T) {
 				in = slices.Delete(in, i, i+1)
 				continue
 			}
-			c := &conn{id: strconv.Itoa(len(in))}
+			c := &conn{number: uint64(len(in))}
 			w.add(c)
 			in = append(in, c)
 		}

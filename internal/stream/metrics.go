@@ -1,9 +1,6 @@
 package stream
 
 import (
-	"sync/atomic"
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -50,26 +47,4 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		reg.MustRegister(m.connections, m.events, m.closed, m.delivery)
 	}
 	return m
-}
-
-// commits remembers when the latest events were committed, for the goroutines that write them to sockets: the library
-// hands them bytes alone. Older ones than it holds are not measured.
-type commits struct {
-	last     atomic.Int64 // seq
-	at       [1 << 15]atomic.Int64
-	delivery prometheus.Observer
-}
-
-func (c *commits) add(seq int64, committed time.Time) {
-	c.at[seq%int64(len(c.at))].Store(committed.UnixNano())
-	c.last.Store(seq)
-}
-
-func (c *commits) observe(seq int64) {
-	last := c.last.Load()
-	if seq > last || seq <= last-int64(len(c.at)) {
-		return
-	}
-	at := c.at[seq%int64(len(c.at))].Load()
-	c.delivery.Observe(max(0, time.Since(time.Unix(0, at)).Seconds()))
 }

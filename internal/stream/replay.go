@@ -3,104 +3,111 @@ package stream
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"changeover/internal/store"
 )
 
 const (
 	replayWorkers = 2    // queries at a time: desktops that come back must not keep the leader from its database
-	replayAgents  = 500  // streams that one query serves
+	replayAgents  = 1000 // streams that one query serves
 	replayRows    = 5000 // events per query
 	replayLinger  = 20 * time.Millisecond
 )
 
 // replayer reads for streams what memory does not hold any more. When a floor comes back after a long outage, its
-// streams ask together: one query serves up to five hundred of them.
+// streams ask together: one query serves up to a thousand of them.
 type replayer struct {
 	store Store
-	asked chan *replayRequest
+	bell  chan struct{} // rung when somebody waits
+
+	mu      sync.Mutex
+	waiting []*replayRequest
 }
 
+// replayRequest asks for the events of an agent in (after, upto].
 type replayRequest struct {
 	agent string // empty: all agents
+	logID string // of the log that is meant
 	after store.Position
-	upto  store.Position
-	done  chan replayed // buffered: the answer waits for nobody
-}
+	left  func() bool // says that nobody waits for the answer any more
 
-// replayed is an answer: rows are all events of the agent in (after, upto].
-type replayed struct {
+	done chan struct{}  // closed when the answer is there:
+	upto store.Position // what was asked for, or less when there was more than one query returns
 	rows []store.LogEvent
-	upto store.Position // the one that was asked for, or less when there was more than one query returns
-	err  error          // store.ErrPruned: events after the position are gone
+	err  error // store.ErrPruned: events after the position are gone
 }
 
-var errStopped = errors.New("the connection ended, or the replica stops")
+func newReplayer(s Store) *replayer {
+	return &replayer{store: s, bell: make(chan struct{}, replayWorkers)}
+}
 
-func newReplayer(s Store) *replayer { return &replayer{store: s, asked: make(chan *replayRequest)} }
+// ask asks for what a step says that a stream misses. It does not wait.
+func (p *replayer) ask(agent string, after store.Position, s step, left func() bool) *replayRequest {
+	r := &replayRequest{agent: agent, logID: s.logID, after: after, upto: s.at, left: left, done: make(chan struct{})}
+	p.mu.Lock()
+	p.waiting = append(p.waiting, r)
+	p.mu.Unlock()
+	p.ring()
+	return r
+}
 
-// ask returns the events after a position. It waits for its turn.
-func (p *replayer) ask(agent string, after, upto store.Position, stop <-chan struct{}) replayed {
-	r := &replayRequest{agent: agent, after: after, upto: upto, done: make(chan replayed, 1)}
+func (p *replayer) ring() {
 	select {
-	case p.asked <- r:
-	case <-stop:
-		return replayed{err: errStopped}
-	}
-	select {
-	case a := <-r.done:
-		return a
-	case <-stop:
-		return replayed{err: errStopped}
+	case p.bell <- struct{}{}:
+	default:
 	}
 }
 
 // run answers until ctx ends.
 func (p *replayer) run(ctx context.Context) {
-	var g errgroup.Group
+	var workers sync.WaitGroup
 	for range replayWorkers {
-		g.Go(func() error {
+		workers.Go(func() {
 			for {
 				select {
 				case <-ctx.Done():
-					return nil
-				case r := <-p.asked:
-					p.serve(ctx, r)
+					return
+				case <-p.bell:
+				}
+				select { // those that come within a moment are served together
+				case <-ctx.Done():
+					return
+				case <-time.After(replayLinger):
+				}
+				for batch := p.take(); batch != nil; batch = p.take() {
+					p.answer(ctx, batch)
 				}
 			}
 		})
 	}
-	_ = g.Wait() // the functions return no error
+	workers.Wait()
 }
 
-// serve answers a request together with those that come within a moment.
-func (p *replayer) serve(ctx context.Context, first *replayRequest) {
-	if first.agent == "" {
-		p.answer(ctx, []*replayRequest{first})
-		return
-	}
-	batch := []*replayRequest{first}
-	linger := time.NewTimer(replayLinger)
-	defer linger.Stop()
-	for len(batch) < replayAgents {
-		select {
-		case r := <-p.asked:
-			if r.agent == "" {
-				p.answer(ctx, batch)
-				p.answer(ctx, []*replayRequest{r})
-				return
-			}
-			batch = append(batch, r)
-			continue
-		case <-linger.C:
-		case <-ctx.Done():
+// take returns who is to be served together: streams of agents, or one of all agents; nil: nobody waits.
+func (p *replayer) take() (batch []*replayRequest) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.waiting) > 0 && len(batch) < replayAgents {
+		r := p.waiting[0]
+		if r.agent == "" && len(batch) > 0 {
+			break
 		}
-		break
+		p.waiting[0] = nil
+		p.waiting = p.waiting[1:]
+		if r.left() {
+			continue
+		}
+		batch = append(batch, r)
+		if r.agent == "" {
+			break
+		}
 	}
-	p.answer(ctx, batch)
+	if len(p.waiting) == 0 {
+		p.waiting = nil
+	}
+	return batch
 }
 
 // answer serves requests with one query.
@@ -127,7 +134,7 @@ func (p *replayer) answer(ctx context.Context, batch []*replayRequest) {
 	}
 	if err != nil {
 		for _, r := range batch {
-			r.done <- replayed{err: err}
+			r.refuse(err)
 		}
 		return
 	}
@@ -136,29 +143,31 @@ func (p *replayer) answer(ctx context.Context, batch []*replayRequest) {
 		last := rows[len(rows)-1]
 		covered = store.Position{Epoch: last.Epoch, Seq: last.Seq}
 	}
-	answers := make(map[*replayRequest]*replayed, len(batch))
 	for _, r := range batch {
-		a := &replayed{upto: r.upto}
 		switch {
 		case covered.Seq <= r.after.Seq: // the others' events filled the query
-			a.upto = r.after
+			r.upto = r.after
 		case covered.Seq < r.upto.Seq:
-			a.upto = covered
+			r.upto = covered
 		}
-		answers[r] = a
 	}
 	for i := range rows {
 		for _, agent := range [2]string{rows[i].AgentID, ""} {
 			for _, r := range byAgent[agent] {
-				if a := answers[r]; rows[i].Seq > r.after.Seq && rows[i].Seq <= a.upto.Seq {
-					a.rows = append(a.rows, rows[i])
+				if rows[i].Seq > r.after.Seq && rows[i].Seq <= r.upto.Seq {
+					r.rows = append(r.rows, rows[i])
 				}
 			}
 		}
 	}
-	for r, a := range answers {
-		r.done <- *a
+	for _, r := range batch {
+		close(r.done)
 	}
+}
+
+func (r *replayRequest) refuse(err error) {
+	r.err = err
+	close(r.done)
 }
 
 // answerPruned serves a batch of which some reach back too far.
@@ -168,16 +177,16 @@ func (p *replayer) answerPruned(ctx context.Context, batch []*replayRequest) {
 	for _, r := range batch {
 		switch {
 		case err != nil:
-			r.done <- replayed{err: err}
+			r.refuse(err)
 		case r.after.Seq+1 < state.OldestSeq:
-			r.done <- replayed{err: store.ErrPruned}
+			r.refuse(store.ErrPruned)
 		default:
 			rest = append(rest, r)
 		}
 	}
 	if len(rest) == len(batch) { // it cannot be, and must not go round
 		for _, r := range rest {
-			r.done <- replayed{err: store.ErrPruned}
+			r.refuse(store.ErrPruned)
 		}
 		return
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -360,22 +359,17 @@ func BenchmarkReplayFromPostgreSQL(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
 	go r.run(ctx)
-	var served atomic.Int64
 	for b.Loop() {
-		served.Store(0)
-		done := make(chan struct{})
+		var asked []*replayRequest
 		for i := range agents {
-			go func() {
-				a := r.ask("agent-"+strconv.Itoa(i), store.Position{}, state.Head, nil)
-				if a.err != nil || len(a.rows) != 2 {
-					b.Error(a.err, len(a.rows))
-				}
-				if served.Add(1) == agents {
-					close(done)
-				}
-			}()
+			asked = append(asked, r.ask("agent-"+strconv.Itoa(i), store.Position{}, step{at: state.Head}, func() bool { return false }))
 		}
-		<-done
+		for _, a := range asked {
+			<-a.done
+			if a.err != nil || len(a.rows) != 2 {
+				b.Error(a.err, len(a.rows))
+			}
+		}
 	}
 	b.ReportMetric(float64(agents*b.N)/b.Elapsed().Seconds(), "streams/s")
 }

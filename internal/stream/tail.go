@@ -191,9 +191,7 @@ func (h *Hub) reload(ctx context.Context) error {
 	h.mem = mem
 	h.load++
 	for _, c := range h.conns {
-		if c.live {
-			h.startFeeder(c)
-		}
+		c.again()
 	}
 	h.wake()
 	h.registry.tellAgain()
@@ -219,7 +217,7 @@ func (h *Hub) apply(logID string, rows []store.LogEvent) {
 	// In parts: the first streams hear their events while the last ones' are prepared, and nobody who connects meanwhile waits
 	// for a shift of a whole floor.
 	for part := range slices.Chunk(rows, applyPart) {
-		frames := framesOf(logID, part, h.log)
+		frames := h.framesOf(logID, part)
 		data := make([]*eventData, len(part))
 		for i := range part {
 			data[i] = decodeData(&part[i])
@@ -227,14 +225,8 @@ func (h *Hub) apply(logID string, rows []store.LogEvent) {
 		h.mu.Lock()
 		for i, f := range frames {
 			h.mem.add(&part[i], data[i], f)
-			if f.event == nil {
-				continue
-			}
-			h.commits.add(f.position.Seq, f.committed)
 			for c := h.agents[f.agentID]; c != nil; c = c.nextConn {
-				if c.live {
-					h.push(c, f)
-				}
+				c.tell(f)
 			}
 		}
 		h.wake()
@@ -243,18 +235,6 @@ func (h *Hub) apply(logID string, rows []store.LogEvent) {
 }
 
 const applyPart = 250
-
-// push publishes a live event to a stream, in its turn. A full queue means that the client has not read for a while, or that the
-// machine has not come to write: the stream goes on from the log by itself, and a client that does not read is cut off by the
-// deadline of the write under way. Nobody else waits for it. The caller holds the mutex.
-func (h *Hub) push(c *conn, f *frame) {
-	if !c.publish(f.event) {
-		h.startFeeder(c)
-		return
-	}
-	c.at = f.position
-	h.count(string(f.event.Event), 1)
-}
 
 func (h *Hub) count(name string, n int) {
 	h.metrics.events.WithLabelValues(name).Add(float64(n))

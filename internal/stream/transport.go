@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -14,11 +13,11 @@ import (
 // transport is the way to one client. One goroutine writes; abort may be called by any, any number of times.
 type transport interface {
 	// open sends the response's header and the first piece of its body.
-	open(header http.Header, first []byte) error
-	// write sends one piece and breaks the connection when the client does not take it in time.
-	write(p []byte) error
-	// gone returns a channel that is closed once the client is gone or the connection was aborted. It may block until then.
-	gone() <-chan struct{}
+	open(header http.Header, first piece) error
+	// write sends pieces. An error says that the client is gone or did not take them in time; the connection has to be aborted.
+	write(pieces []piece) error
+	// gone blocks until the client is gone or the connection was aborted.
+	gone()
 	// abort breaks the connection.
 	abort()
 	// finish ends the response as HTTP asks for it. Nothing is written afterwards.
@@ -71,7 +70,7 @@ func newSocket(c net.Conn, chunked bool, timeout time.Duration) *socket {
 }
 
 // open writes what net/http would have written. Header.Write drops line breaks from values.
-func (s *socket) open(h http.Header, first []byte) error {
+func (s *socket) open(h http.Header, first piece) error {
 	var b bytes.Buffer
 	b.WriteString("HTTP/1.")
 	if s.chunked {
@@ -89,26 +88,19 @@ func (s *socket) open(h http.Header, first []byte) error {
 	}
 	b.WriteString("\r\n")
 	if s.chunked {
-		b.WriteString(strconv.FormatInt(int64(len(first)), 16) + "\r\n")
-		b.Write(first)
-		b.WriteString("\r\n")
+		b.Write(first.chunk)
 	} else {
-		b.Write(first)
+		b.Write(first.body())
 	}
 	return s.send(b.Bytes())
 }
 
-// write sends p as one chunk.
-func (s *socket) write(p []byte) error {
-	if !s.chunked {
-		return s.send(p)
+func (s *socket) write(pieces []piece) error {
+	if s.chunked && len(pieces) == 1 { // as it is, without a copy
+		return s.send(pieces[0].chunk)
 	}
-	b := buffers.Get().(*[]byte)
+	b := gather(pieces, s.chunked)
 	defer putBuffer(b)
-	*b = strconv.AppendInt((*b)[:0], int64(len(p)), 16)
-	*b = append(*b, "\r\n"...)
-	*b = append(*b, p...)
-	*b = append(*b, "\r\n"...)
 	return s.send(*b)
 }
 
@@ -117,14 +109,11 @@ func (s *socket) send(p []byte) error {
 		return err
 	}
 	_, err := s.Conn.Write(p)
-	if err != nil {
-		s.abort() // a frame may have been cut in the middle: nothing may follow it
-	}
 	return err
 }
 
-// gone reads until the client closes its side, and blocks until then: see [conn.Done].
-func (s *socket) gone() <-chan struct{} {
+// gone reads until the client closes its side.
+func (s *socket) gone() {
 	for ignored := 0; ignored < maxIgnored; {
 		n, err := s.Read(s.scratch[:])
 		if err != nil {
@@ -133,7 +122,6 @@ func (s *socket) gone() <-chan struct{} {
 		ignored += n
 	}
 	s.abort()
-	return closed
 }
 
 // abort never waits: closing a TLS connection in form would, for a client that does not read.
@@ -161,28 +149,25 @@ type response struct {
 	timeout    time.Duration
 }
 
-func (p *response) open(_ http.Header, first []byte) error {
+func (p *response) open(_ http.Header, first piece) error {
 	p.w.WriteHeader(http.StatusOK)
-	return p.write(first)
+	return p.write([]piece{first})
 }
 
-func (p *response) write(b []byte) error {
+func (p *response) write(pieces []piece) error {
 	// On HTTP/2 a deadline that passes ends the stream even when nothing is being written, so it is set for each write
 	// alone. A writer without deadlines (of a test, or of a wrapper that hides them) is written to without.
 	_ = p.controller.SetWriteDeadline(time.Now().Add(p.timeout))
 	defer func() { _ = p.controller.SetWriteDeadline(time.Time{}) }()
-	if _, err := p.w.Write(b); err != nil {
-		p.cancel()
-		return err
+	for _, part := range pieces {
+		if _, err := p.w.Write(part.body()); err != nil {
+			return err
+		}
 	}
-	if err := p.controller.Flush(); err != nil {
-		p.cancel()
-		return err
-	}
-	return nil
+	return p.controller.Flush()
 }
 
-func (p *response) gone() <-chan struct{} { return p.ctx.Done() }
+func (p *response) gone() { <-p.ctx.Done() }
 
 func (p *response) abort() { p.cancel() }
 
@@ -192,9 +177,22 @@ func (p *response) finish() { p.cancel() }
 // buffers hold frames while they are put together, so that an idle connection holds none.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
 
+// gather copies pieces into a buffer.
+func gather(pieces []piece, chunked bool) *[]byte {
+	b := buffers.Get().(*[]byte)
+	for _, p := range pieces {
+		if chunked {
+			*b = append(*b, p.chunk...)
+		} else {
+			*b = append(*b, p.body()...)
+		}
+	}
+	return b
+}
+
 // putBuffer keeps buffers of usual size. A frame can be as long as the longest error message or contact list.
 func putBuffer(b *[]byte) {
-	if cap(*b) <= 16<<10 {
+	if cap(*b) <= 2*writeSize {
 		*b = (*b)[:0]
 		buffers.Put(b)
 	}
