@@ -7,13 +7,15 @@
 // in memory what connections need: for every agent the view that results from all events read so far, and the recent
 // events of each failover group. Every replica has a Hub; none knows of the others.
 //
-//	EventsAfter ──► page ──► memory (views, rings, terms) ──► push: streams that are live
+//	EventsAfter ──► page ──► memory (views, rings, terms) ──► tell: streams that are live
 //	 doorbell, poll              │
-//	                             └──► feeder: snapshot, or missed events (memory, else the database), then live
+//	                             └──► catch up: snapshot, or missed events (memory, else the database), then live
 //
-// A new stream is fed by a goroutine of its own until nothing is left to tell; the lock under which it finds that out is the
-// one under which events are pushed, so history and live meet without gap and without repetition. A live stream has no feeder. One
-// whose queue is full gets one again: it goes on from the log, which holds what its queue could not.
+// A stream is a position in the log and a way to a client. While there is something behind its position, a goroutine writes: it begins
+// with a snapshot or with what was missed, and goes on until nothing is left to tell. The lock under which it finds that out is
+// the one under which events are handed over, so history and live meet without gap and without repetition. Then the stream is live, and has
+// no goroutine but the one that waits for the client to go away. An event wakes a writer again; one that finds too many
+// waiting goes on from the log.
 //
 // # Invariants
 //
@@ -23,13 +25,14 @@
 //     the last on the stream of all agents) carry one that no log has: whoever resumes from it is reset.
 //   - A cursor that another replica gave out is never refused because this one has not read that far: it waits.
 //   - A frame is one id, one event name, one line of data, whatever the log holds.
-//   - Nobody waits for a slow client but its own feeder, and that no longer than the deadline of one write.
+//   - Nobody waits for a slow client but its own writer, and that no longer than the deadline of one write.
 //
-// # The library
+// # What a stream costs
 //
-// Frames are written by r3labs/sse, one of its streams for each connection; [conn] says how it is held so that it neither leaks
-// nor repeats. On HTTP/1 the connection is taken out of net/http, see newTransport: an idle stream is three parked
-// goroutines and no buffer. One timer wheel beats for all.
+// On HTTP/1 the connection is taken out of net/http, see newTransport: what is left of an idle stream is a struct, the socket, a row in
+// two maps and the small stack of one parked goroutine. One timer wheel beats for all and looks after tokens that expire. Each event is
+// written by r3labs/sse once, see [encoder], into bytes that all its streams share. A write that the kernel takes at once
+// needs no deadline and so no timer.
 //
 // # When something is away
 //

@@ -195,7 +195,7 @@ func (h *Hub) sent(c *conn, frames []*frame) {
 		if f.name == "" {
 			continue
 		}
-		h.count(f.name, 1)
+		h.metrics.sent(f.name, 1)
 		if f.position.Seq > c.measureFrom {
 			h.metrics.delivery.Observe(max(0, now.Sub(f.committed).Seconds()))
 		}
@@ -209,7 +209,7 @@ func (h *Hub) sendSnapshots(c *conn, s step) {
 		if !c.transmit(h.encoder.piece(resetEvent(s.logID, s.at, c.agent, s.reset, time.Now()))) {
 			return
 		}
-		h.count(eventReset, 1)
+		h.metrics.sent(eventReset, 1)
 	}
 	for views := s.views; len(views) > 0; {
 		if c.leaving() {
@@ -228,7 +228,7 @@ func (h *Hub) sendSnapshots(c *conn, s step) {
 		if !c.transmit(h.encoder.pieces(events)...) {
 			return
 		}
-		h.count(string(failover.EventSnapshot), len(batch))
+		h.metrics.sent(string(failover.EventSnapshot), len(batch))
 	}
 	c.at, c.told = s.at, true
 }
@@ -244,7 +244,7 @@ func (h *Hub) tellReplayed(c *conn, r *replayRequest) (wait <-chan struct{}) {
 		time.AfterFunc(spread(pollInterval/2, 2*pollInterval), func() { close(pause) })
 		return pause
 	default:
-		h.send(c, h.framesOf(r.logID, r.rows))
+		h.send(c, h.framesOf(r.rows, h.eventsOf(r.logID, r.rows)))
 		if !c.leaving() { // else perhaps not all of them
 			c.at = r.upto
 		}

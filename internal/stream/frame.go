@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strconv"
 	"time"
@@ -62,36 +61,33 @@ func (f *frame) item() Item {
 	}
 }
 
-// eventOf makes the event of a row of the log. It is the last guard against forged frames: whatever the row holds, what
-// comes out is one id, one event name and one line of data.
-func eventOf(logID string, row *store.LogEvent) (*sse.Event, error) {
+// eventOf makes the event of a row of the log, nil if it cannot be sent: such a row would break the stream of whoever reads it, so
+// only position and view go on. It is the last guard against forged frames: whatever the row holds, what comes out is one id,
+// one event name and one line of data. The caller has found out whether the data is JSON.
+func (h *Hub) eventOf(logID string, row *store.LogEvent, valid bool) *sse.Event {
 	name, err := eventName(string(row.Type))
-	if err != nil {
-		return nil, err
+	var data []byte
+	if err == nil {
+		data, err = oneLine(row.Data, valid)
 	}
-	data, err := oneLine(row.Data)
 	if err != nil {
-		return nil, fmt.Errorf("data of event %d of agent %q: %w", row.Seq, row.AgentID, err)
+		h.log.Error("event of the log cannot be sent", "seq", row.Seq, "error", err)
+		return nil
 	}
-	return newEvent(Cursor{LogID: logID, Epoch: row.Epoch, Seq: row.Seq}, name, data), nil
+	return newEvent(Cursor{LogID: logID, Epoch: row.Epoch, Seq: row.Seq}, name, data)
 }
 
-// eventsOf makes the events of rows. A row that cannot be sent would break the stream of whoever reads it; it gives nil, and
-// position and view go on.
-func eventsOf(logID string, rows []store.LogEvent, log *slog.Logger) []*sse.Event {
+// eventsOf makes the events of rows; those that cannot be sent are nil.
+func (h *Hub) eventsOf(logID string, rows []store.LogEvent) []*sse.Event {
 	events := make([]*sse.Event, len(rows))
 	for i := range rows {
-		var err error
-		if events[i], err = eventOf(logID, &rows[i]); err != nil {
-			log.Error("event of the log cannot be sent", "seq", rows[i].Seq, "error", err)
-		}
+		events[i] = h.eventOf(logID, &rows[i], json.Valid(rows[i].Data))
 	}
 	return events
 }
 
-// framesOf makes the frames of rows.
-func (h *Hub) framesOf(logID string, rows []store.LogEvent) []*frame {
-	events := eventsOf(logID, rows, h.log)
+// framesOf makes the frames of rows and their events.
+func (h *Hub) framesOf(rows []store.LogEvent, events []*sse.Event) []*frame {
 	good := slices.DeleteFunc(slices.Clone(events), func(e *sse.Event) bool { return e == nil })
 	pieces := h.encoder.pieces(good)
 	frames := make([]*frame, len(rows))
@@ -142,8 +138,8 @@ func eventName(name string) ([]byte, error) {
 
 // oneLine returns a JSON object without line breaks. Both CR and LF end a line of a stream; inside a JSON string
 // neither can stand, so what is dropped is white space.
-func oneLine(data []byte) ([]byte, error) {
-	if !json.Valid(data) {
+func oneLine(data []byte, valid bool) ([]byte, error) {
+	if !valid {
 		return nil, fmt.Errorf("no JSON: %.80q", data)
 	}
 	if bytes.ContainsAny(data, "\r\n") || data[0] != '{' {

@@ -127,7 +127,7 @@ func (h *Hub) look(ctx context.Context, q HistoryQuery, resume *resumption) (fou
 		if err != nil {
 			return found{}, nil, fmt.Errorf("read events after %d: %w", after, err)
 		}
-		for _, e := range eventsOf(logID, rows, h.log) {
+		for _, e := range h.eventsOf(logID, rows) {
 			if e != nil {
 				items = append(items, Item{ID: string(e.ID), Event: string(e.Event), Data: e.Data})
 			}

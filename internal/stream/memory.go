@@ -3,6 +3,7 @@ package stream
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"slices"
 	"sort"
 	"strings"
@@ -237,11 +238,19 @@ type eventData struct {
 // decodeData reads an event's data. Events of a newer version may not be readable; they change nothing until the next
 // snapshot tells.
 func decodeData(row *store.LogEvent) *eventData {
-	var d eventData
-	if err := json.Unmarshal(row.Data, &d); err != nil {
-		return nil
+	d, _ := readData(row)
+	return d
+}
+
+// readData reads an event's data, and says whether it is JSON at all.
+func readData(row *store.LogEvent) (d *eventData, valid bool) {
+	d = &eventData{}
+	err := json.Unmarshal(row.Data, d)
+	if err == nil {
+		return d, true
 	}
-	return &d
+	var other *json.UnmarshalTypeError
+	return nil, errors.As(err, &other)
 }
 
 // nextView returns the view after an event.

@@ -23,6 +23,8 @@ type Metrics struct {
 	events      *prometheus.CounterVec
 	closed      *prometheus.CounterVec
 	delivery    prometheus.Histogram
+
+	known map[string]prometheus.Counter // of events, by their names: writers have small stacks and no time
 }
 
 // NewMetrics registers the metrics of the streams.
@@ -43,8 +45,21 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}),
 	}
+	m.known = make(map[string]prometheus.Counter, len(names))
+	for name := range names {
+		m.known[name] = m.events.WithLabelValues(name)
+	}
 	if reg != nil {
 		reg.MustRegister(m.connections, m.events, m.closed, m.delivery)
 	}
 	return m
+}
+
+// sent counts events.
+func (m *Metrics) sent(name string, n int) {
+	counter, ok := m.known[name]
+	if !ok { // of a newer version
+		counter = m.events.WithLabelValues(name)
+	}
+	counter.Add(float64(n))
 }

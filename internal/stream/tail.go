@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/r3labs/sse/v2"
+
 	"changeover/internal/store"
 )
 
@@ -217,11 +219,14 @@ func (h *Hub) apply(logID string, rows []store.LogEvent) {
 	// In parts: the first streams hear their events while the last ones' are prepared, and nobody who connects meanwhile waits
 	// for a shift of a whole floor.
 	for part := range slices.Chunk(rows, applyPart) {
-		frames := h.framesOf(logID, part)
 		data := make([]*eventData, len(part))
+		events := make([]*sse.Event, len(part))
 		for i := range part {
-			data[i] = decodeData(&part[i])
+			valid := false
+			data[i], valid = readData(&part[i])
+			events[i] = h.eventOf(logID, &part[i], valid)
 		}
+		frames := h.framesOf(part, events)
 		h.mu.Lock()
 		for i, f := range frames {
 			h.mem.add(&part[i], data[i], f)
@@ -235,7 +240,3 @@ func (h *Hub) apply(logID string, rows []store.LogEvent) {
 }
 
 const applyPart = 250
-
-func (h *Hub) count(name string, n int) {
-	h.metrics.events.WithLabelValues(name).Add(float64(n))
-}

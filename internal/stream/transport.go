@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -43,6 +44,7 @@ func newTransport(w http.ResponseWriter, r *http.Request, writeTimeout time.Dura
 // socket is an HTTP/1 connection of its own.
 type socket struct {
 	net.Conn
+	raw     syscall.RawConn // of a TCP connection in the clear; else nil
 	timeout time.Duration
 	chunked bool // HTTP/1.0 knows no chunks; there the end of the connection is the end of the body
 	scratch [16]byte
@@ -63,10 +65,14 @@ func newSocket(c net.Conn, chunked bool, timeout time.Duration) *socket {
 		}
 		raw = outer.NetConn()
 	}
+	s := &socket{Conn: c, timeout: timeout, chunked: chunked}
 	if t, ok := raw.(*net.TCPConn); ok {
 		limitSocket(t, timeout)
+		if _, secret := c.(*tls.Conn); !secret {
+			s.raw, _ = t.SyscallConn() // without it, every write has a deadline
+		}
 	}
-	return &socket{Conn: c, timeout: timeout, chunked: chunked}
+	return s
 }
 
 // open writes what net/http would have written. Header.Write drops line breaks from values.
@@ -104,12 +110,22 @@ func (s *socket) write(pieces []piece) error {
 	return s.send(*b)
 }
 
+// send writes p. A deadline, which costs a timer, is set only for what the kernel does not take at once.
 func (s *socket) send(p []byte) error {
+	if s.raw != nil {
+		n, err := writeNow(s.raw, p)
+		if err != nil || n == len(p) {
+			return err
+		}
+		p = p[n:]
+	}
 	if err := s.SetWriteDeadline(time.Now().Add(s.timeout)); err != nil {
 		return err
 	}
-	_, err := s.Conn.Write(p)
-	return err
+	if _, err := s.Conn.Write(p); err != nil || s.raw == nil {
+		return err
+	}
+	return s.SetWriteDeadline(time.Time{}) // one that has passed would refuse the next attempt
 }
 
 // gone reads until the client closes its side.
