@@ -43,6 +43,8 @@ type Options struct {
 	Sessions Sessions
 	// Limiter refuses who asks too often; nil: nobody does.
 	Limiter Limiter
+	// Leader is how this replica leads, for /readyz; nil: it says nothing of that.
+	Leader func() contract.Check
 	// Identified hears of each request whose caller has proved who they are; it may be nil.
 	Identified func(context.Context)
 	Groups     []Group
@@ -60,6 +62,7 @@ type Server struct {
 	auth       auth.Authenticator
 	sessions   Sessions
 	limiter    Limiter
+	leader     func() contract.Check
 	identified func(context.Context)
 	groups     map[string]*Group
 	names      []string // of the groups, sorted
@@ -83,7 +86,7 @@ const (
 // New makes a Server. An error means that the embedded document and the code do not fit together.
 func New(o Options) (*Server, error) {
 	s := &Server{
-		store: o.Store, hub: o.Hub, auth: o.Auth, sessions: o.Sessions, limiter: o.Limiter, identified: o.Identified, metrics: o.Metrics, log: o.Log,
+		store: o.Store, hub: o.Hub, auth: o.Auth, sessions: o.Sessions, limiter: o.Limiter, leader: o.Leader, identified: o.Identified, metrics: o.Metrics, log: o.Log,
 		groups: make(map[string]*Group, len(o.Groups)), mux: chi.NewRouter(), polls: newPolls(o.MaxPolls, o.MaxPollsPerAgent),
 	}
 	for i := range o.Groups {

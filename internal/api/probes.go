@@ -31,6 +31,9 @@ func (s *Server) Readyz(ctx context.Context, _ contract.ReadyzRequestObject) (co
 		log.State = contract.HealthStateHealthy
 	}
 	body.Checks = append(body.Checks, log)
+	if s.leader != nil {
+		body.Checks = append(body.Checks, s.leader())
+	}
 	for _, name := range s.names {
 		for _, in := range s.groups[name].Instances {
 			h := seen.regions[regionKey{name, in.Region}]

@@ -19,6 +19,7 @@ import (
 	"changeover/internal/agents"
 	"changeover/internal/api"
 	"changeover/internal/api/auth"
+	"changeover/internal/api/contract"
 	"changeover/internal/config"
 	"changeover/internal/connect"
 	"changeover/internal/failover"
@@ -118,7 +119,7 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *App, err error) {
 		Metrics: orchestrator.NewMetrics(registry), Log: a.log,
 	})
 	apiOptions := api.Options{
-		Store: a.store, Hub: a.hub, Groups: apiGroups(c.FailoverGroups), Log: a.log,
+		Store: a.store, Hub: a.hub, Leader: a.leader, Groups: apiGroups(c.FailoverGroups), Log: a.log,
 		MaxPolls: c.Stream.MaxConnections, MaxPollsPerAgent: c.Stream.MaxConnectionsPerAgent,
 	}
 	if err = a.authenticate(ctx, &apiOptions); err != nil {
@@ -303,6 +304,24 @@ func address(l net.Listener) string {
 	}
 	return l.Addr().String()
 }
+
+// troubleAge is for how long /readyz tells of what kept the leader from deciding.
+const troubleAge = 10 * time.Second
+
+// leader is how this replica leads, for /readyz. It shows what a database that answers and cannot be written to does not.
+func (a *App) leader() contract.Check {
+	status := a.orchestrator.Status()
+	check := contract.Check{Name: "leader", State: contract.HealthStateUnknown}
+	switch trouble := status.LastError != "" && time.Since(status.LastErrorAt) < troubleAge; {
+	case trouble:
+		check.State, check.Since, check.LastError = contract.HealthStateDown, &status.LastErrorAt, &notDeciding
+	case status.Deciding:
+		check.State, check.Since = contract.HealthStateHealthy, &status.Since
+	}
+	return check
+}
+
+var notDeciding = "the database does not let this replica decide; see its log"
 
 // Leading says whether this replica leads and decides.
 func (a *App) Leading() bool { return a.orchestrator.Status().Deciding }

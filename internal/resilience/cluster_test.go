@@ -417,16 +417,16 @@ func (r *replica) worksIn(region string) {
 	})
 }
 
-// databaseCheck is what /readyz, which has to be 200, says of the database.
-func (r *replica) databaseCheck() contract.Check {
+// troubled says whether /readyz, which has to be 200, tells that the database does not answer or cannot be written to.
+func (r *replica) troubled() bool {
 	r.t.Helper()
 	status, body := r.try("/readyz")
 	require.Equal(r.t, http.StatusOK, status, "%s", body)
 	var ready contract.Readiness
 	require.NoError(r.t, json.Unmarshal(body, &ready))
-	i := slices.IndexFunc(ready.Checks, func(c contract.Check) bool { return c.Name == "database" })
-	require.GreaterOrEqual(r.t, i, 0, "%s", body)
-	return ready.Checks[i]
+	return slices.ContainsFunc(ready.Checks, func(c contract.Check) bool {
+		return (c.Name == "database" || c.Name == "leader") && c.State == contract.HealthStateDown
+	})
 }
 
 // tail keeps the end of a log.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -12,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
-	"changeover/internal/api/contract"
 	"changeover/internal/postgres/postgrestest"
 )
 
@@ -20,7 +20,7 @@ import (
 type outage struct {
 	begin, end func()
 	lasts      time.Duration
-	reads      bool // what is stored can be read meanwhile, so /readyz has nothing to say
+	reads      bool // what is stored can be read meanwhile, so that the leader alone has something to say in /readyz
 	works      bool // decisions may get through meanwhile
 }
 
@@ -46,11 +46,14 @@ func (c *cluster) endure(o outage) {
 	c.shift()
 	pause(o.lasts / 2)
 	for _, r := range c.replicas {
-		if !o.reads {
-			c.until("/readyz tells of the database", func() bool { return r.databaseCheck().State == contract.HealthStateDown })
+		if !o.reads && !o.works {
+			c.until("/readyz tells of the database", r.troubled)
 		}
 		require.Contains(c.t, r.firstFrame("/v1/agents/"+c.sim.Agents()[0].ID+"/events"), "event: snapshot")
 		require.Less(c.t, r.memory(), before[r.n-1]+64, "MiB")
+	}
+	if !o.works {
+		c.until("/readyz tells of the database", func() bool { return slices.ContainsFunc(c.replicas, (*replica).troubled) })
 	}
 	pause(o.lasts - time.Since(began))
 	detected := 0
@@ -133,7 +136,7 @@ func TestPostgresFails(t *testing.T) {
 		c := newCluster(t, busyFloor(30), url)
 		c.start(2, way.URL())
 		over, ended := make(chan struct{}), make(chan struct{})
-		c.endure(outage{reads: true, works: true, lasts: 6 * time.Second, begin: func() {
+		c.endure(outage{works: true, lasts: 6 * time.Second, begin: func() {
 			go func() {
 				defer close(ended)
 				for ticker := time.NewTicker(300 * time.Millisecond); ; {
@@ -193,7 +196,7 @@ func TestPostgresFails(t *testing.T) {
 				_ = syscall.Kill(pid, syscall.SIGCONT) // it may be gone
 			}
 		})
-		c.endure(outage{lasts: 8 * time.Second, reads: true, works: true, begin: func() {
+		c.endure(outage{lasts: 8 * time.Second, works: true, begin: func() {
 			frozen = sessions(t, url, syscall.SIGSTOP, ours)
 			require.NotEmpty(t, frozen)
 		}, end: func() {

@@ -504,7 +504,7 @@ type Check struct {
 	// LastError What last went wrong; kept after recovery.
 	LastError *string `json:"lastError"`
 
-	// Name `database`, `eventLog`, or `connect/<failover group>/<region>`.
+	// Name `database`, `eventLog`, `leader` (unknown: this replica does not lead), or `connect/<failover group>/<region>`.
 	Name string `json:"name"`
 
 	// Since Since when it is in that state.

@@ -256,7 +256,11 @@ func (s *Server) copyTo(dir string) error {
 	if err != nil {
 		return err
 	}
-	out, err := osexec.Command(filepath.Join(programs.Dir, "pg_basebackup"), "--pgdata", filepath.Join(dir, "data"), "--host", config.Host,
+	server, err := filepath.EvalSymlinks(filepath.Join(programs.Dir, "postgres")) // PATH may have nothing but that
+	if err != nil {
+		return err
+	}
+	out, err := osexec.Command(filepath.Join(filepath.Dir(server), "pg_basebackup"), "--pgdata", filepath.Join(dir, "data"), "--host", config.Host,
 		"--username", config.User, "--checkpoint", "fast", "--write-recovery-conf").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("copy the cluster to %s: %w\n%s", dir, err, out)
