@@ -199,6 +199,11 @@ func (s *session) Commit(ctx context.Context, epoch int64, e failover.Effects) (
 	return c, nil
 }
 
+func (s *session) Begin(ctx context.Context, epoch int64, e failover.Effects, _ store.Wait) store.Wait {
+	c, err := s.Commit(ctx, epoch, e)
+	return func() (store.Committed, error) { return c, err }
+}
+
 func (s *session) PendingCommands(ctx context.Context, afterID int64, limit int) ([]store.Command, error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err

@@ -181,6 +181,15 @@ func (m *memory) Commit(ctx context.Context, epoch int64, e failover.Effects) (s
 	return store.Committed{}, nil
 }
 
+// over is a commit that has ended before Begin returned.
+func over(c store.Committed, err error) store.Wait {
+	return func() (store.Committed, error) { return c, err }
+}
+
+func (m *memory) Begin(ctx context.Context, epoch int64, e failover.Effects, _ store.Wait) store.Wait {
+	return over(m.Commit(ctx, epoch, e))
+}
+
 func (m *memory) PendingCommands(ctx context.Context, afterID int64, limit int) ([]store.Command, error) {
 	if err := m.enter(ctx, "inbox"); err != nil {
 		return nil, err

@@ -60,7 +60,7 @@ func (m *Metrics) begin(s *failover.State, groups []failover.GroupConfig) {
 func (m *Metrics) end() { m.census.end() }
 
 // observe notes what has been observed, once what it changed is committed.
-func (m *Metrics) observe(list []failover.Observation) { m.census.observe(list) }
+func (m *Metrics) observe(o failover.Observation) { m.census.observe(o) }
 
 // committed takes the effects of a transaction.
 func (m *Metrics) committed(e failover.Effects, at time.Time) {
@@ -234,7 +234,7 @@ func (c *census) replace(id string, part []gauge) {
 	c.parts[id] = part
 }
 
-func (c *census) observe(list []failover.Observation) {
+func (c *census) observe(o failover.Observation) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	saw := func(group, region, source string, at time.Time) {
@@ -242,25 +242,23 @@ func (c *census) observe(list []failover.Observation) {
 		c.values[k] = max(c.values[k], seconds(at))
 	}
 	now := time.Now()
-	for _, o := range list {
-		switch o := o.(type) {
-		case failover.DistributionRound:
-			for _, in := range o.Answers {
-				saw(o.Group, in.Region, "distribution", o.TickAt)
-			}
-		case failover.UserData:
-			saw(o.Group, o.Region, "contacts", o.StartedAt)
-		case failover.ChunkComplete: // of which every page may have been empty
-			saw(o.Group, o.Region, "contacts", o.StartedAt)
-		case failover.PassComplete:
-			if !o.Filtered {
-				saw(o.Group, o.Region, "sweep", o.FinishedAt)
-			}
-		case failover.UsersListed:
-			saw(o.Group, o.Region, "users", now)
-		case failover.RosterPage:
-			saw(o.Group, "", "roster", now)
+	switch o := o.(type) {
+	case failover.DistributionRound:
+		for _, in := range o.Answers {
+			saw(o.Group, in.Region, "distribution", o.TickAt)
 		}
+	case failover.UserData:
+		saw(o.Group, o.Region, "contacts", o.StartedAt)
+	case failover.ChunkComplete: // of which every page may have been empty
+		saw(o.Group, o.Region, "contacts", o.StartedAt)
+	case failover.PassComplete:
+		if !o.Filtered {
+			saw(o.Group, o.Region, "sweep", o.FinishedAt)
+		}
+	case failover.UsersListed:
+		saw(o.Group, o.Region, "users", now)
+	case failover.RosterPage:
+		saw(o.Group, "", "roster", now)
 	}
 }
 

@@ -46,7 +46,7 @@ type Store interface {
 	ReleaseLease(ctx context.Context, lease store.Lease, holder string) error
 	SucceedLease(ctx context.Context, lease store.Lease, holder string, ttl time.Duration) (store.Lease, bool, error)
 	Load(ctx context.Context) (failover.Snapshot, error)
-	Commit(ctx context.Context, epoch int64, e failover.Effects) (store.Committed, error)
+	Begin(ctx context.Context, epoch int64, e failover.Effects, after store.Wait) store.Wait
 	PendingCommands(ctx context.Context, afterID int64, limit int) ([]store.Command, error)
 	StreamingAgents(ctx context.Context) (map[string]bool, error)
 	SaveHealth(ctx context.Context, epoch int64, health []store.RegionHealth) error

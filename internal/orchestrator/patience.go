@@ -46,8 +46,16 @@ func (p *patient) Load(ctx context.Context) (failover.Snapshot, error) {
 	return within(ctx, p, func(ctx context.Context) (failover.Snapshot, error) { return p.Store.Load(ctx) })
 }
 
-func (p *patient) Commit(ctx context.Context, epoch int64, e failover.Effects) (store.Committed, error) {
-	return within(ctx, p, func(ctx context.Context) (store.Committed, error) { return p.Store.Commit(ctx, epoch, e) })
+// Begin counts from here: a commit that waits for another one has to be done in that time with it.
+func (p *patient) Begin(ctx context.Context, epoch int64, e failover.Effects, after store.Wait) store.Wait {
+	limit := p.limit()
+	limited, cancel := context.WithTimeoutCause(ctx, limit, errSlow)
+	wait := p.Store.Begin(limited, epoch, e, after)
+	return func() (store.Committed, error) {
+		defer cancel()
+		c, err := wait()
+		return c, slow(ctx, limited, limit, err)
+	}
 }
 
 func within[T any](ctx context.Context, p *patient, call func(context.Context) (T, error)) (T, error) {
@@ -55,8 +63,13 @@ func within[T any](ctx context.Context, p *patient, call func(context.Context) (
 	limited, cancel := context.WithTimeoutCause(ctx, limit, errSlow)
 	defer cancel()
 	v, err := call(limited)
+	return v, slow(ctx, limited, limit, err)
+}
+
+// slow is the error of a call, errSlow if it took too long.
+func slow(ctx, limited context.Context, limit time.Duration, err error) error {
 	if err != nil && errors.Is(context.Cause(limited), errSlow) && ctx.Err() == nil {
-		err = fmt.Errorf("%w: not within %v: %w", errSlow, limit, err)
+		return fmt.Errorf("%w: not within %v: %w", errSlow, limit, err)
 	}
-	return v, err
+	return err
 }

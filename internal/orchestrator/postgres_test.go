@@ -101,7 +101,7 @@ func (d *dying) Commit(ctx context.Context, epoch int64, e failover.Effects) (st
 		if d.n--; d.n < 0 {
 			d.dead = true
 			if d.after {
-				if _, err := d.Store.Commit(ctx, epoch, e); err != nil {
+				if _, err := d.Store.Begin(ctx, epoch, e, nil)(); err != nil {
 					return store.Committed{}, err
 				}
 			}
@@ -110,7 +110,11 @@ func (d *dying) Commit(ctx context.Context, epoch int64, e failover.Effects) (st
 	if d.dead {
 		return store.Committed{}, errKilled
 	}
-	return d.Store.Commit(ctx, epoch, e)
+	return d.Store.Begin(ctx, epoch, e, nil)()
+}
+
+func (d *dying) Begin(ctx context.Context, epoch int64, e failover.Effects, _ store.Wait) store.Wait {
+	return over(d.Commit(ctx, epoch, e))
 }
 
 func (d *dying) Load(ctx context.Context) (failover.Snapshot, error) {
@@ -265,13 +269,17 @@ type slowToCommit struct {
 
 func (s *slowToCommit) Commit(ctx context.Context, epoch int64, e failover.Effects) (store.Committed, error) {
 	if !has(failover.EventFailoverDetected)(e) {
-		return s.Store.Commit(ctx, epoch, e)
+		return s.Store.Begin(ctx, epoch, e, nil)()
 	}
 	close(s.held)
 	<-s.letGo
-	c, err := s.Store.Commit(context.WithoutCancel(ctx), epoch, e)
+	c, err := s.Store.Begin(context.WithoutCancel(ctx), epoch, e, nil)()
 	s.err <- err
 	return c, err
+}
+
+func (s *slowToCommit) Begin(ctx context.Context, epoch int64, e failover.Effects, _ store.Wait) store.Wait {
+	return over(s.Commit(ctx, epoch, e))
 }
 
 // R19: a leader that was frozen just before its commit, and replaced meanwhile, commits nothing.

@@ -3,7 +3,6 @@ package orchestrator
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -27,9 +26,22 @@ type reign struct {
 	observed chan failover.Observation
 	inbox    chan commands
 
-	listed  map[string]failover.RosterPass // as committed, by traffic distribution group
-	rosters map[string][]agents.Roster     // as the readers were told
-	busy    bool                           // the readers have work
+	queue    *queue
+	underway []*commit       // in order
+	locked   map[string]bool // agents of those
+	steps    int             // since a commit has ended
+
+	rosters  map[string][]agents.Roster // as the readers were told
+	busy     bool                       // the readers have work
+	toldAt   time.Time                  // when they were told of it
+	toldTook time.Duration
+}
+
+// commit is a transaction under way.
+type commit struct {
+	*part
+	wait  store.Wait
+	ended chan struct{} // closed when wait will not wait
 }
 
 func newReign(o *Orchestrator, epoch int64) *reign {
@@ -38,7 +50,7 @@ func newReign(o *Orchestrator, epoch int64) *reign {
 		urgent:   make(chan failover.Observation, queued),
 		observed: make(chan failover.Observation, queued),
 		inbox:    make(chan commands),
-		listed:   map[string]failover.RosterPass{}, rosters: map[string][]agents.Roster{},
+		queue:    newQueue(), locked: map[string]bool{}, rosters: map[string][]agents.Roster{},
 	}
 	for _, s := range o.o.Sources {
 		r.sources[s.Group] = s
@@ -59,15 +71,20 @@ func (r *reign) run(ctx context.Context) error {
 	}
 	r.state = failover.New(r.o.Settings, r.o.Groups, snapshot, newID)
 	for _, t := range snapshot.TDGs {
-		r.listed[t.ID] = t.Roster
+		r.queue.listed[t.ID] = t.Roster
 	}
 	r.o.Metrics.begin(r.state, r.o.Groups)
 	defer r.o.Metrics.end()
-	started := pending{}
-	started.add(r.state.Step(failover.Streaming{AgentIDs: streaming}, now())) // who is missed if it does not arrive (R12)
-	started.add(r.state.Step(failover.Started{}, now()))
-	if err := r.commit(ctx, &started); err != nil {
-		return err
+	defer r.settle()
+	r.queue.add(r.state.Step(failover.Streaming{AgentIDs: streaming}, now())) // who is missed if it does not arrive (R12)
+	r.queue.add(r.state.Step(failover.Started{}, now()))
+	r.commit(ctx)
+	for len(r.underway) > 0 {
+		<-r.underway[0].ended
+		if err := r.committed(); err != nil {
+			return err
+		}
+		r.commit(ctx)
 	}
 	r.o.Log.Info("deciding", "epoch", r.epoch, "agents", len(snapshot.Agents), "loaded_in", time.Since(began))
 	r.setStatus(func(s *Status) { s.Deciding = true })
@@ -77,7 +94,7 @@ func (r *reign) run(ctx context.Context) error {
 	defer readers.Wait()
 	defer stop()
 	r.tellRosters()
-	r.tellWork()
+	r.tellWork(true)
 	failed := make(chan error, 1) // of those below that cannot go on
 	for _, s := range r.o.Sources {
 		s.Distributions.SetKnown(r.known(s.Group))
@@ -115,40 +132,55 @@ func newID(time.Time) string { return uuid.Must(uuid.NewV7()).String() }
 
 func now() time.Time { return time.Now().UTC() }
 
-// loop decides: it takes what has been observed, commits what that changed, and tells the readers what to read next. Observations that
-// wait already share a commit, unless one of them was a detection.
+// loop decides: it takes what has been observed, has what that changed committed, and tells the readers what to read next. While
+// commits are under way it goes on deciding, up to a bound, and what it decides on shares the next one.
 func (r *reign) loop(ctx context.Context, failed <-chan error) error {
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	for {
-		b := batch{}
+		urgent, observed, inbox, ticks, ended := r.urgent, r.observed, r.inbox, tick.C, (<-chan struct{})(nil)
+		switch {
+		case len(r.underway) == 0:
+			r.steps = 0
+		case r.steps >= maxSteps: // the readers wait
+			urgent, observed, inbox, ticks = nil, nil, nil, nil
+			fallthrough
+		default:
+			ended = r.underway[0].ended
+		}
+		ticked := false
 		select {
-		case o := <-r.urgent:
-			r.take(ctx, &b, o)
+		case o := <-urgent:
+			r.take(ctx, o)
 		default:
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
 			case err := <-failed:
 				return err
-			case o := <-r.urgent:
-				r.take(ctx, &b, o)
-			case o := <-r.observed:
-				r.take(ctx, &b, o)
-			case c := <-r.inbox:
-				r.takeCommands(ctx, &b, c)
-			case <-tick.C:
-				r.take(ctx, &b, failover.Tick{})
+			case <-ended:
+				if err := r.committed(); err != nil {
+					return err
+				}
+			case o := <-urgent:
+				r.take(ctx, o)
+			case o := <-observed:
+				r.take(ctx, o)
+			case c := <-inbox:
+				r.takeCommands(ctx, c)
+			case <-ticks:
+				ticked = true
+				r.take(ctx, failover.Tick{})
 			}
 		}
-		for more := true; more && b.room(); {
+		for more := true; more && r.steps < maxSteps && !r.queue.hurry; {
 			select {
 			case o := <-r.urgent:
-				r.take(ctx, &b, o)
+				r.take(ctx, o)
 			case o := <-r.observed:
-				r.take(ctx, &b, o)
+				r.take(ctx, o)
 			case c := <-r.inbox:
-				r.takeCommands(ctx, &b, c)
+				r.takeCommands(ctx, c)
 			default:
 				more = false
 			}
@@ -157,94 +189,116 @@ func (r *reign) loop(ctx context.Context, failed <-chan error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err := r.finish(ctx, &b); err != nil {
-			return err
-		}
+		// The readers are told before the commit: what they read changes nothing, and what it shows is decided on afterwards.
+		r.tellWork(ticked || r.queue.hurry)
+		r.commit(ctx)
 	}
-}
-
-// batch is what one turn of the loop decides.
-type batch struct {
-	pending
-	observed []failover.Observation
-	answered []chan struct{}
 }
 
 // take applies an observation. Once ctx has ended an emit may have given up, so what comes after it could claim to be complete and is
 // not.
-func (r *reign) take(ctx context.Context, b *batch, o failover.Observation) {
+func (r *reign) take(ctx context.Context, o failover.Observation) {
 	if ctx.Err() != nil {
 		return
 	}
-	b.add(r.state.Step(o, now()))
-	b.observed = append(b.observed, o)
+	r.steps++
+	r.queue.add(r.state.Step(o, now()))
+	r.queue.then(func() { r.o.Metrics.observe(o) })
 }
 
 // takeCommands applies commands of the inbox. Each gets a result.
-func (r *reign) takeCommands(ctx context.Context, b *batch, c commands) {
+func (r *reign) takeCommands(ctx context.Context, c commands) {
 	for _, command := range c.list {
 		o, err := parse(command)
 		if err != nil {
-			b.add(failover.Effects{Results: []failover.Result{{
+			r.queue.add(failover.Effects{Results: []failover.Result{{
 				CommandID: command.ID, Outcome: failover.OutcomeRefused, Detail: err.Error(),
 			}}})
 			continue
 		}
-		r.take(ctx, b, o)
+		r.take(ctx, o)
 	}
-	b.answered = append(b.answered, c.done)
+	r.queue.then(func() { close(c.done) })
 }
 
-// finish commits a batch and has it known.
-func (r *reign) finish(ctx context.Context, b *batch) error {
-	if b.detected() {
-		// The read that everybody waits for does not wait for the commit: it changes nothing, and what it shows
-		// is decided on after it.
-		r.tellWork()
+// atOnce is how many commits are under way at once: while one writes its events, the next writes its agents. Their events are
+// in order, see [store.Store.Begin].
+const atOnce = 2
+
+// commit begins as many commits as may be under way. A second one has to be worth it: what few agents need waits for the end of the
+// first, and shares one with all that comes until then.
+func (r *reign) commit(ctx context.Context) {
+	for len(r.underway) < atOnce {
+		var after store.Wait
+		if len(r.underway) > 0 {
+			last := r.underway[len(r.underway)-1]
+			if len(r.queue.order) < maxAgents && !r.queue.hurry || last.shared() && r.queue.shared() {
+				return
+			}
+			after = last.wait
+		}
+		p := r.queue.take(maxAgents, r.locked)
+		switch {
+		case p == nil:
+			return
+		case p.nothing():
+			p.done()
+			continue
+		}
+		for _, id := range p.agents {
+			r.locked[id] = true
+		}
+		c := &commit{part: p, ended: make(chan struct{}), wait: r.o.Store.Begin(ctx, r.epoch, p.Effects, after)}
+		r.underway = append(r.underway, c)
+		go func() {
+			_, _ = c.wait() // whose result is asked for again
+			close(c.ended)
+		}()
 	}
-	if err := r.commit(ctx, &b.pending); err != nil {
+}
+
+// committed ends the first commit under way.
+func (r *reign) committed() error {
+	c := r.underway[0]
+	r.underway, r.steps = r.underway[1:], 0
+	if _, err := c.wait(); err != nil {
 		return err
 	}
-	for _, done := range b.answered {
-		close(done)
+	for _, id := range c.agents {
+		delete(r.locked, id)
 	}
-	r.o.Metrics.observe(b.observed)
-	if len(b.eff.TDGs) > 0 || len(b.eff.Groups) > 0 {
+	r.o.Metrics.committed(c.Effects, time.Now())
+	c.done()
+	if len(c.TDGs)+len(c.Groups) > 0 {
 		r.tellRosters()
 	}
-	r.tellWork()
 	return nil
 }
 
-// commit stores effects, in several transactions if they concern many agents.
-func (r *reign) commit(ctx context.Context, p *pending) error {
-	if p.empty() {
-		return nil
+// settle waits for the commits under way, whatever becomes of them.
+func (r *reign) settle() {
+	for _, c := range r.underway {
+		<-c.ended
 	}
-	parts := split(p.eff, maxAgents, func(id string) failover.RosterPass { return r.listed[id] })
-	for i, part := range parts {
-		if _, err := r.o.Store.Commit(ctx, r.epoch, part); err != nil {
-			return fmt.Errorf("commit part %d of %d: %w", i+1, len(parts), err)
-		}
-		r.o.Metrics.committed(part, time.Now())
-	}
-	for _, t := range p.eff.TDGs {
-		r.listed[t.ID] = t.Roster
-	}
-	return nil
 }
 
-// tellWork tells the readers what open failovers need. Each picks what is its failover group's.
-func (r *reign) tellWork() {
-	work := r.state.Work(now())
-	busy := len(work.Drain)+len(work.Lookups) > 0
-	if !busy && !r.busy {
+// tellWork tells the readers what open failovers need. Each picks what is its failover group's. While a whole floor has open ones that takes a
+// while, and is done no more often than keeps it under a twentieth of the time, but for a tick or a detection.
+func (r *reign) tellWork(now bool) {
+	began := time.Now()
+	if !now && began.Sub(r.toldAt) < 20*r.toldTook {
 		return
 	}
-	r.busy = busy
-	for _, s := range r.o.Sources {
-		s.Agents.SetWork(work)
+	work := r.state.Work(began.UTC())
+	busy := len(work.Drain)+len(work.Lookups) > 0
+	if busy || r.busy {
+		for _, s := range r.o.Sources {
+			s.Agents.SetWork(work)
+		}
 	}
+	r.busy = busy
+	r.toldAt = time.Now()
+	r.toldTook = r.toldAt.Sub(began)
 }
 
 // tellRosters tells the readers whose members have to be listed, when that changes. Where an instance has one

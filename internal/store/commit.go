@@ -24,36 +24,57 @@ type Committed struct {
 	At          time.Time // the database's clock just before the events were written
 }
 
+// Wait waits for the end of a commit and tells what became of it. It may be called by any goroutine and more than once.
+type Wait func() (Committed, error)
+
 // Commit stores the effects of one or more Steps in one transaction, if epoch is still the lease's: else ErrFenced. What is to be
 // written is read before it returns and not kept. Removed agents lose their row and contacts, also when they are among the
 // changed ones; their failovers stay. After any error the state in memory has to be thrown away.
-func (s *Store) Commit(ctx context.Context, epoch int64, e failover.Effects) (c Committed, err error) {
-	ctx, done := s.call(ctx, "commit", commitTimeout, &err)
-	defer done()
-	rows, err := encode(&e)
-	if err != nil {
-		return Committed{}, fmt.Errorf("commit: %w", err)
-	}
-	err = pgx.BeginFunc(ctx, s.leader, func(tx pgx.Tx) error {
-		c, err = s.commit(ctx, tx, epoch, &e, rows)
-		return err
-	})
-	if err != nil {
-		return Committed{}, fmt.Errorf("commit of epoch %d: %w", epoch, err)
-	}
-	return c, nil
+func (s *Store) Commit(ctx context.Context, epoch int64, e failover.Effects) (Committed, error) {
+	return s.Begin(ctx, epoch, e, nil)()
 }
 
-func (s *Store) commit(ctx context.Context, tx pgx.Tx, epoch int64, e *failover.Effects, rows *rows) (Committed, error) {
+// Begin is Commit that does not wait. What is to be written has been read when it returns. The transaction comes after the one that after waits
+// for (nil: none), and fails if that one does; meanwhile it writes all but its events. So the two must have no row in
+// common but the log: no agent, no group. Whoever calls it has to wait.
+func (s *Store) Begin(ctx context.Context, epoch int64, e failover.Effects, after Wait) Wait {
+	rows, err := encode(&e)
+	if err != nil {
+		return func() (Committed, error) { return Committed{}, fmt.Errorf("commit: %w", err) }
+	}
+	var c Committed
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ctx, end := s.call(ctx, "commit", commitTimeout, &err)
+		defer end()
+		err = pgx.BeginFunc(ctx, s.leader, func(tx pgx.Tx) (err error) {
+			c, err = s.commit(ctx, tx, epoch, &e, rows, after)
+			return err
+		})
+		if err != nil {
+			c, err = Committed{}, fmt.Errorf("commit of epoch %d: %w", epoch, err)
+		}
+	}()
+	return func() (Committed, error) {
+		<-done
+		return c, err
+	}
+}
+
+func (s *Store) commit(ctx context.Context, tx pgx.Tx, epoch int64, e *failover.Effects, rows *rows, after Wait) (Committed, error) {
 	if err := s.fence(ctx, tx, epoch); err != nil {
+		return Committed{}, err
+	}
+	if err := s.write(ctx, tx, rows); err != nil {
+		return Committed{}, err
+	}
+	if err := s.turn(ctx, tx, after); err != nil {
 		return Committed{}, err
 	}
 	head, err := s.q.LockHead(ctx, tx)
 	if err != nil {
 		return Committed{}, fmt.Errorf("lock the event log: %w", err)
-	}
-	if err := s.write(ctx, tx, rows); err != nil {
-		return Committed{}, err
 	}
 	now, err := s.q.Clock(ctx, tx)
 	if err != nil {
@@ -81,6 +102,33 @@ func (s *Store) commit(ctx context.Context, tx pgx.Tx, epoch int64, e *failover.
 		}
 	}
 	return c, nil
+}
+
+// turn waits until the commit before is done. The session must not seem idle meanwhile: see idleInCommit.
+func (s *Store) turn(ctx context.Context, tx pgx.Tx, after Wait) error {
+	if after == nil {
+		return nil
+	}
+	before := make(chan error, 1)
+	go func() {
+		_, err := after()
+		before <- err
+	}()
+	ticker := time.NewTicker(idleInCommit / 3)
+	defer ticker.Stop()
+	for {
+		select {
+		case err := <-before:
+			if err != nil {
+				return fmt.Errorf("the commit before failed: %w", err)
+			}
+			return nil
+		case <-ticker.C:
+			if _, err := s.q.Clock(ctx, tx); err != nil {
+				return fmt.Errorf("wait for the commit before: %w", err)
+			}
+		}
+	}
 }
 
 // eventRows gives the events their places in the log. Their data share one buffer.
