@@ -25,6 +25,26 @@ func stat(pid int) ([]string, error) {
 	return strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:])), nil
 }
 
+// machine is the CPU time that everything on the machine used, and what its host took from it.
+func machine() (used, stolen time.Duration) {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, 0
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	for i, text := range strings.Fields(line)[1:] {
+		n, _ := strconv.ParseInt(text, 10, 64)
+		switch i {
+		case 3, 4: // idle, waiting for a disk
+		case 7:
+			stolen = time.Duration(n) * tick
+		case 0, 1, 2, 5, 6:
+			used += time.Duration(n) * tick
+		}
+	}
+	return used, stolen
+}
+
 func parent(pid int) (int, error) {
 	f, err := stat(pid)
 	if err != nil {

@@ -51,6 +51,8 @@ type window struct {
 	Seconds    float64            `json:"seconds"`
 	CPU        map[string]float64 `json:"cpu"`    // seconds, by component
 	Memory     map[string]int64   `json:"memory"` // resident at its end, by component
+	Others     float64            `json:"others"` // CPU seconds of what does not belong to this measurement, the kernel's own included
+	Stolen     float64            `json:"stolen"` // CPU seconds that the machine's host gave to others
 	Statements []statement        `json:"statements"`
 }
 
@@ -112,15 +114,19 @@ func (r *run) window(ctx context.Context, components map[string]*component, f fu
 	for name, c := range components {
 		before[name] = c.cpu()
 	}
+	used, stolen := machine()
 	began := time.Now()
 	if err := f(); err != nil {
 		return w, err
 	}
+	usedAfter, stolenAfter := machine()
+	w.Others, w.Stolen = (usedAfter - used).Seconds(), (stolenAfter - stolen).Seconds()
 	w.Seconds = time.Since(began).Seconds()
 	w.CPU, w.Memory = map[string]float64{}, map[string]int64{}
 	for name, c := range components {
 		w.CPU[name] = (c.cpu() - before[name]).Seconds()
 		w.Memory[name] = c.resident()
+		w.Others -= w.CPU[name]
 	}
 	rows, err := r.sql.Query(ctx, `SELECT calls, total_exec_time / 1000, query FROM pg_stat_statements WHERE query !~ 'pg_stat_statements' ORDER BY total_exec_time DESC`)
 	if err != nil {
@@ -311,7 +317,8 @@ func (r *report) print(to io.Writer) {
 	line("shift, CPU µs per agent", func(n string) string { return fmt.Sprintf("%.0f", 1e6*r.Shift.CPU[n]/float64(r.Agents)) })
 	line("after it, MiB resident", func(n string) string { return fmt.Sprint(r.Shift.Memory[n] >> 20) })
 	w.Flush()
-	fmt.Fprintf(to, "\nThe service's memory was at most %d MiB. Shift: %.1f s, %d SQL statements, %d commits with agents; idle: %.1f statements a second. The slowest of the shift:\n",
+	fmt.Fprintf(to, "\nDuring the shift everything else on the machine used %.1f CPU seconds, and its host took %.1f; both should be small.\n", r.Shift.Others, r.Shift.Stolen)
+	fmt.Fprintf(to, "The service's memory was at most %d MiB. Shift: %.1f s, %d SQL statements, %d commits with agents; idle: %.1f statements a second. The slowest of the shift:\n",
 		r.PeakMemory>>20, r.Shift.Seconds, r.Shift.statements(), r.Commits, float64(r.Idle.statements())/r.Idle.Seconds)
 	for _, s := range r.Shift.Statements[:min(10, len(r.Shift.Statements))] {
 		p("%d\t%.3f s\t\t%s\n", s.Calls, s.Seconds, s.Text)

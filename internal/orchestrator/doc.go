@@ -31,15 +31,19 @@
 // # The loop
 //
 // One goroutine owns the state. Observations reach it through two bounded queues, distributions first; when a queue is full
-// its readers wait. What waits in the queues shares a commit, up to a bound; a detection ends the gathering and is committed
-// at once. The readers are told of a detection before its commit, so that the read that everybody waits for begins meanwhile;
-// what it shows is decided on after the commit.
+// its readers wait. What a Step changed goes into a queue of agents (queue.go) and from there, two thousand agents at a time, into
+// transactions, of which two are under way at once: while one writes its events the next writes its agents, and the loop decides on
+// what is observed meanwhile. An agent who is touched again while waiting is written once. So the first desktops of
+// a large shift hear while the last are still being written, and the reads that follow the detection are decided on before its last
+// agents are committed. When a hundred observations have been decided on since a commit ended, the loop waits for the next one.
 //
-// Effects that concern many agents are committed in several transactions, each with everything of its agents (see
-// effects.go for what a leader that dies in between leaves behind). Desktops hear the first while the last are still being written.
+// The readers are told of a detection before its commit, so that the read that everybody waits for begins meanwhile. What it shows
+// is committed after it: transactions become visible in order, and one that follows a failed one fails.
 //
-// Commands of the inbox are taken in batches. A batch's results are in the same commit as its effects, or, if that takes several
-// transactions, in the last: a command that was not answered is executed again by the next leader, which does no harm because nothing is
+// Each transaction holds everything of its agents; queue.go says what a leader that dies between two of them leaves behind.
+//
+// Commands of the inbox are taken in batches. A batch's results are in the same transaction as its effects, or, if these are in several,
+// in the last: a command that was not answered is executed again by the next leader, which does no harm because nothing is
 // forced twice.
 //
 // # Metrics

@@ -231,6 +231,40 @@ func TestQueuedObservationsShareACommit(t *testing.T) {
 	})
 }
 
+// The number of transactions of a shift, each a fixed number of statements (package store tests that), grows with the batches, not with
+// the agents.
+func TestTransactionsOfAShift(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		a := start(t, "a", m)
+		defer a.stop()
+		synctest.Wait()
+		ids := numbered("agent-", 5*maxAgents)
+		a.floor(ids...)
+		commits := len(m.commits)
+		a.distribute(west)
+		time.Sleep(time.Millisecond)
+		a.people.say <- failover.PassComplete{Group: group, Region: east, StartedAt: time.Now(), FinishedAt: time.Now(), Filtered: true}
+		synctest.Wait()
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		require.LessOrEqual(t, len(m.commits)-commits, 10, "five for the detection, five for the completion")
+		heard := map[string][]failover.EventType{}
+		for _, e := range m.commits[commits:] {
+			require.LessOrEqual(t, len(e.Agents), maxAgents)
+			for _, ev := range e.Events {
+				heard[ev.AgentID] = append(heard[ev.AgentID], ev.Type)
+			}
+		}
+		for _, id := range ids {
+			if !slices.Equal(heard[id], []failover.EventType{failover.EventFailoverDetected, failover.EventFailoverCompleted}) {
+				t.Fatalf("%s heard %v", id, heard[id])
+			}
+		}
+	})
+}
+
 // A full queue makes its readers wait, and loses nothing.
 func TestFullQueueMakesReadersWait(t *testing.T) {
 	t.Parallel()

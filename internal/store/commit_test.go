@@ -176,6 +176,49 @@ func TestHostileTextKeepsNobodyFromCommitting(t *testing.T) {
 	require.Equal(t, 0, query[int](t, conn, "SELECT count(*) FROM contacts"))
 }
 
+// Commits that are under way at once become visible one after the other, also when the first takes longer than PostgreSQL lets a
+// leader be silent; and one after a failed one fails.
+func TestCommitsInTurn(t *testing.T) {
+	t.Parallel()
+	s, conn := newStore(t)
+	epoch := lead(t, s).Epoch
+	all := detected(30)
+	parts := make([]failover.Effects, 3)
+	for i := range parts {
+		parts[i] = failover.Effects{Agents: shifted(30, failover.Detected).Agents[i*10 : i*10+10], Events: all.Events[i*10 : i*10+10]}
+	}
+	hold := make(chan struct{})
+	first := s.Begin(t.Context(), epoch, parts[0], func() (store.Committed, error) { <-hold; return store.Committed{}, nil })
+	second := s.Begin(t.Context(), epoch, parts[1], first)
+	third := s.Begin(t.Context(), epoch, parts[2], second)
+	parts[0].Agents[0].ID = "changed while it is committed"
+	writing := "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
+	require.Eventually(t, func() bool { return query[int](t, conn, writing) == 3 }, 10*time.Second, 10*time.Millisecond, "all have written their agents")
+	time.Sleep(3500 * time.Millisecond) // the real clock of PostgreSQL: idle_in_transaction_session_timeout is 3 s
+	require.Zero(t, query[int](t, conn, "SELECT count(*) FROM agents"))
+	close(hold)
+	_, err := third()
+	require.NoError(t, err)
+	one, err := first()
+	require.NoError(t, err)
+	two, err := second()
+	require.NoError(t, err)
+	require.Equal(t, []int64{1, 10, 11, 20}, []int64{one.First.Seq, one.Last.Seq, two.First.Seq, two.Last.Seq})
+	require.False(t, two.At.Before(one.At))
+	events, err := s.EventsAfter(t.Context(), 0, 100)
+	require.NoError(t, err)
+	require.Len(t, events, 30)
+	for i, e := range events {
+		require.Equal(t, all.Events[i].AgentID, e.AgentID)
+	}
+	require.Zero(t, query[int](t, conn, "SELECT count(*) FROM agents WHERE agent_id LIKE 'changed%'"))
+
+	failed := s.Begin(t.Context(), epoch-1, parts[0], nil)
+	_, err = s.Begin(t.Context(), epoch, parts[1], failed)()
+	require.ErrorIs(t, err, store.ErrFenced)
+	require.Equal(t, 30, query[int](t, conn, "SELECT count(*) FROM events"))
+}
+
 func TestTheNumberOfStatementsDoesNotDependOnTheNumberOfAgents(t *testing.T) {
 	t.Parallel()
 	url := postgrestest.NewDatabase(t)

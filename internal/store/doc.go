@@ -8,8 +8,9 @@
 // idempotency keys. [Store.Commit] stores all effects of a Step in one transaction:
 //
 //	lock the lease row, compare its epoch    another epoch: ErrFenced, nothing is written
-//	lock the head of the log                 so sequence numbers have no gaps
 //	agents, contacts, failovers, groups, …   one statement for each table, with arrays
+//	wait for the commit before               see Store.Begin: two may be under way
+//	lock the head of the log                 so sequence numbers have no gaps
 //	COPY events                              committed_at is the database's clock just before
 //	new head, new term, NOTIFY               the doorbell rings once, with an empty payload
 //
