@@ -2,6 +2,7 @@ package failover
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -74,6 +75,8 @@ func (st *step) completeIfReady(a *Agent, justRead bool) bool {
 	f := a.Failover
 	evidence := cmp.Or(f.Evidence, Inferred) // that of R9 while it applies
 	switch {
+	case st.groups[a.Group].Pause != nil:
+		return false
 	case st.waitsForDesktop(a, st.now):
 		return false
 	case evidence == LastKnown && !st.stillDown(f):
@@ -209,10 +212,15 @@ func (st *step) regionDown(a *Agent) {
 	}
 	// How old the list is counts from the Region's last answer to anybody: a Region that has been dead for ten minutes had nothing
 	// newer to show. What may have happened in these ten minutes is bounded by maxUnknown.
-	recent := !list.ReadAt.IsZero() && rs.AnsweredAt.Sub(list.ReadAt) <= st.recent(g, f.From) && st.now.Sub(rs.AnsweredAt) <= st.set.MaxUnknown
+	recent := !list.ReadAt.IsZero() && rs.AnsweredAt.Sub(list.ReadAt) <= st.recent(g, f.From) && st.recentlyDown(g, f.From)
 	if ids, _ := st.holding(a, f.DetectedAt); len(ids) == 0 && recent {
 		f.Evidence = LastKnown
 	}
+}
+
+// recentlyDown says whether a Region has not been silent for longer than what it showed last can be relied on (R9).
+func (st *step) recentlyDown(g *Group, region string) bool {
+	return st.now.Sub(g.region(region).AnsweredAt) <= st.set.MaxUnknown
 }
 
 // regionBack ends R9 when the from-Region has answered anybody: what was last known counts no more.
@@ -238,7 +246,7 @@ func (st *step) stillDown(f *Failover) bool {
 // that the agent's desktop reports, or with global routing the other Region shows, is not one of those.
 func (st *step) released(a *Agent) bool {
 	f := a.Failover
-	if st.set.StaleRelease <= 0 || f.StaleSince.IsZero() || f.Status != Pending || st.now.Sub(f.StaleSince) < st.set.StaleRelease {
+	if st.set.StaleRelease <= 0 || st.groups[a.Group].Pause != nil || f.StaleSince.IsZero() || f.Status != Pending || st.now.Sub(f.StaleSince) < st.set.StaleRelease {
 		return false
 	}
 	_, seen := st.holding(a, f.StaleSince)
@@ -285,15 +293,12 @@ func (st *step) bulkForce(o BulkForce) {
 		matched = append(matched, a)
 	}
 	result := Result{CommandID: o.CommandID, Outcome: OutcomeDone, Matched: len(matched), Forced: len(matched)}
-	all := len(st.agents)
-	if o.Group != "" {
-		all = len(st.byGroup[o.Group])
-	}
-	if o.MaxFraction > 0 && float64(len(matched)) > o.MaxFraction*float64(all) {
-		result.Outcome, result.Forced = OutcomeRefused, 0
-		result.Detail = "maxFraction: more of the failover group's agents match than may be forced at once; nothing was forced"
-		st.eff.Results = append(st.eff.Results, result)
-		return
+	if !o.OnlyStale {
+		if result.Detail = st.tooMany(matched, cmp.Or(o.MaxFraction, maxFraction)); result.Detail != "" {
+			result.Outcome, result.Forced = OutcomeRefused, 0
+			st.eff.Results = append(st.eff.Results, result)
+			return
+		}
 	}
 	for i, a := range matched {
 		f := a.Failover
@@ -307,6 +312,48 @@ func (st *step) bulkForce(o BulkForce) {
 		st.complete(a, ByForce)
 	}
 	st.eff.Results = append(st.eff.Results, result)
+}
+
+// The rule that keeps a slip of the hand from emptying a floor: how many agents of a failover group may be forced in bulk within
+// how long, unless the command says otherwise (R11).
+const (
+	maxFraction = 0.2
+	forceWindow = 10 * time.Minute
+)
+
+// ForcedBulk is a bulk force that the rule counts.
+type ForcedBulk struct {
+	At     time.Time `json:"at"`
+	Forced int       `json:"forced"`
+}
+
+// tooMany says why a bulk force would force too many agents of a failover group; empty: it would not, and is counted.
+func (st *step) tooMany(matched []*Agent, fraction float64) string {
+	byGroup := map[string]int{}
+	for _, a := range matched {
+		byGroup[a.Group]++
+	}
+	groups := sortedKeys(byGroup)
+	for _, name := range groups {
+		g := st.groups[name]
+		already, all := 0, len(st.byGroup[name])
+		for _, b := range g.ForcedBulk {
+			if st.now.Sub(b.At) < forceWindow {
+				already += b.Forced
+			}
+		}
+		if fraction < 1 && float64(already+byGroup[name]) > fraction*float64(all) {
+			return fmt.Sprintf("maxFraction: %d of the %d agents of failover group %s match and %d were forced within the last ten minutes, more than %g of them; nothing was forced",
+				byGroup[name], all, name, already, fraction)
+		}
+	}
+	for _, name := range groups {
+		g := st.groups[name]
+		g.ForcedBulk = slices.DeleteFunc(g.ForcedBulk, func(b ForcedBulk) bool { return st.now.Sub(b.At) >= forceWindow })
+		g.ForcedBulk = append(g.ForcedBulk, ForcedBulk{At: st.now, Forced: byGroup[name]})
+		st.touchGroup(g)
+	}
+	return ""
 }
 
 // confirmByPresence confirms a completion when the agent is seen at work in the new Region (R12).

@@ -68,6 +68,14 @@ func (e *Event) AppendData(b []byte) []byte {
 		b = appendField(b, "cancelledRegion", e.CancelledRegion, false)
 	case EventFailoverStalled:
 		b = appendField(b, "activeRegion", e.ActiveRegion, true)
+	case EventFailoverPaused:
+		b = appendField(b, "nextActiveRegion", e.NextRegion, false)
+		b = appendField(b, "reason", e.Reason, false)
+		b = append(b, `,"until":"`...)
+		b = e.Until.UTC().AppendFormat(b, timeLayout)
+		b = append(b, '"')
+	case EventFailoverResumed:
+		b = appendField(b, "nextActiveRegion", e.NextRegion, false)
 	case EventConfigureError:
 		b = appendField(b, "code", e.Code, false)
 		b = appendField(b, "message", e.Message, false)

@@ -321,10 +321,19 @@ func (m *monkey) report() func(s *service) Observation {
 func (m *monkey) order() func(s *service) Observation {
 	m.command++
 	id, who := m.command, pick(m, monkeyAgents...)
+	if m.oneIn(4) {
+		ttl, resume, group := pick(m, 5*time.Second, time.Minute, 20*time.Minute), m.oneIn(3), pick(m, "main", "main", "main", "mars")
+		return func(*service) Observation {
+			if resume {
+				return ResumeGroup{CommandID: id, Group: group, By: "olga"}
+			}
+			return PauseGroup{CommandID: id, Group: group, TTL: ttl, By: "olga", Reason: "call storm"}
+		}
+	}
 	if m.oneIn(3) {
 		o := BulkForce{
 			CommandID: id, Group: pick(m, "main", "main", ""), TDG: pick(m, "", "t1", "t2"), From: pick(m, "", east, west), OnlyStale: m.oneIn(2),
-			MaxPerSecond: pick(m, 0, 0.1, 5), MaxFraction: pick(m, 0, 0.5), By: "olga",
+			MaxPerSecond: pick(m, 0, 0.1, 5), MaxFraction: pick(m, 0, 0.5, 1), By: "olga",
 		}
 		return func(*service) Observation { return o }
 	}

@@ -135,6 +135,21 @@ type Report struct {
 	ConfigMessage  string
 }
 
+// PauseGroup holds a failover group's completions for a time (R8).
+type PauseGroup struct {
+	CommandID  int64
+	Group      string
+	TTL        time.Duration
+	By, Reason string
+}
+
+// ResumeGroup ends a pause before its time.
+type ResumeGroup struct {
+	CommandID  int64
+	Group      string
+	By, Reason string
+}
+
 // Force completes one open failover (R11).
 type Force struct {
 	CommandID  int64
@@ -149,7 +164,9 @@ type BulkForce struct {
 	OnlyStale        bool // only those whose from-Region is down (R9)
 	By, Reason       string
 	MaxPerSecond     float64 // 0: at once; the rest follows on later ticks
-	MaxFraction      float64 // of the group's agents; 0: no limit. Above it nothing is forced
+	// MaxFraction of the group's agents may be forced in bulk within ten minutes, this command included; 0: a fifth. Above it
+	// nothing is forced. OnlyStale is exempt.
+	MaxFraction float64
 }
 
 // Streaming says which agents have an open event stream on some replica (R12); all others have none.
@@ -176,5 +193,7 @@ func (ContactLocated) observation()      {}
 func (Report) observation()              {}
 func (Force) observation()               {}
 func (BulkForce) observation()           {}
+func (PauseGroup) observation()          {}
+func (ResumeGroup) observation()         {}
 func (Streaming) observation()           {}
 func (SetupObserved) observation()       {}

@@ -190,6 +190,10 @@ func (s *stage) play(t *testing.T, d *datadriven.TestData) string {
 		s.report(a)
 	case "force":
 		s.force(a)
+	case "pause":
+		s.pause(a)
+	case "resume":
+		s.resume(a)
 	case "bulk-force":
 		s.bulkForce(a)
 	case "streams":
@@ -689,6 +693,16 @@ func (s *stage) force(a *arguments) {
 	s.do(o)
 }
 
+func (s *stage) pause(a *arguments) {
+	s.command++
+	s.do(PauseGroup{CommandID: s.command, Group: a.str("group", "main"), TTL: a.duration("for", 0), By: a.str("by", "olga"), Reason: a.str("reason", "")})
+}
+
+func (s *stage) resume(a *arguments) {
+	s.command++
+	s.do(ResumeGroup{CommandID: s.command, Group: a.str("group", "main"), By: a.str("by", "olga")})
+}
+
 func (s *stage) bulkForce(a *arguments) {
 	s.command++
 	s.do(BulkForce{
@@ -786,6 +800,9 @@ func (s *stage) show(a *arguments) {
 		}
 	case "group":
 		g := s.state.Group("main")
+		if p := g.Pause; p != nil {
+			s.say("paused by %s from %s until %s: %s", p.By, p.Since.Format(time.TimeOnly), p.Until.Format(time.TimeOnly), p.Reason)
+		}
 		for _, e := range g.Setup {
 			s.say("set-up error %s since %s: %s", e.Code, e.Since.Format(time.TimeOnly), e.Message)
 		}

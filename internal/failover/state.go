@@ -259,6 +259,10 @@ func (s *State) Step(o Observation, now time.Time) Effects {
 		st.force(o)
 	case BulkForce:
 		st.bulkForce(o)
+	case PauseGroup:
+		st.pause(o)
+	case ResumeGroup:
+		st.resume(o)
 	case Streaming:
 		st.streaming(o)
 	case SetupObserved:
@@ -337,7 +341,11 @@ func (st *step) started() {
 // tick decides what depends on age alone.
 func (st *step) tick() {
 	for _, name := range sortedKeys(st.groups) {
-		st.announceSetup(st.groups[name])
+		g := st.groups[name]
+		st.announceSetup(g)
+		if g.Pause != nil && !st.now.Before(g.Pause.Until) {
+			st.endPause(g)
+		}
 	}
 	st.open = slices.DeleteFunc(st.open, func(a *Agent) bool {
 		a.listed = a.Failover != nil
@@ -388,8 +396,8 @@ type Work struct {
 	Lookups []LookupItem
 }
 
-// Work returns what has to be read now. Agents whose empty list is younger than the drain interval, or who wait in
-// the queue of failover.pace far behind the next to go, are left out (R8).
+// Work returns what has to be read now. Agents whose empty list is younger than the drain interval, who wait in
+// the queue of failover.pace far behind the next to go, or for the end of a pause, are left out (R8).
 func (s *State) Work(now time.Time) Work {
 	w := Work{Drain: make([]DrainItem, 0, len(s.open))}
 	queued := map[string]int{}
@@ -401,6 +409,9 @@ func (s *State) Work(now time.Time) Work {
 		g := s.groups[a.Group]
 		list := a.list(g, f.From)
 		if !f.ClearedAt.IsZero() {
+			if g.Pause != nil {
+				continue // it is read again when the pause ends
+			}
 			waits := s.waitsForDesktop(a, now) // others overtake it
 			if !waits {
 				queued[a.Group]++

@@ -104,6 +104,9 @@ func (st *step) detect(a *Agent, to string, cause Source) {
 	}
 	st.touchFailover(a, f)
 	st.emit(a, Event{Type: EventFailoverDetected, FailoverID: f.ID, NextRegion: to})
+	if st.groups[a.Group].Pause != nil {
+		st.tellPause(a)
+	}
 }
 
 // cancel ends a failover whose target went back; the active region never changed (R10).

@@ -337,6 +337,9 @@ type Group struct {
 	PaceAt    time.Time    // R8
 	PaceLeft  float64
 	ListedAt  time.Time // when the traffic distribution groups were last listed completely
+	Pause     *Pause    // nil: completions are not held (R8)
+	// ForcedBulk are the bulk forces of the last ten minutes, but for those of agents whose Region is down (R11).
+	ForcedBulk []ForcedBulk
 }
 
 // EventType names an event in the words of amazon-connect-streams.
@@ -351,6 +354,8 @@ const (
 	EventFailoverCompleted     EventType = "failoverCompleted"
 	EventFailoverCancelled     EventType = "failoverCancelled"
 	EventFailoverStalled       EventType = "failoverStalled"
+	EventFailoverPaused        EventType = "failoverPaused"
+	EventFailoverResumed       EventType = "failoverResumed"
 	EventConfigureError        EventType = "configureError"
 	EventConfigureErrorCleared EventType = "configureErrorCleared"
 )
@@ -375,6 +380,8 @@ type Event struct {
 	State           AgentState
 	Errors          []SetupError // snapshot
 	Code, Message   string       // configureError, configureErrorCleared
+	Reason          string       // failoverPaused
+	Until           time.Time    // failoverPaused
 }
 
 // Change is a distribution change that was adopted.

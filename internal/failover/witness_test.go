@@ -18,6 +18,8 @@ type witness struct {
 	started time.Time                 // of the process
 	left    map[string]time.Time      // routing profiles, by the last read that showed somebody in another one than before
 
+	pausedUntil time.Time // zero: no pause
+
 	paced      map[string]int       // completions that failover.pace counts, by group
 	pacedSince map[string]time.Time // the first of them
 	restarts   int
@@ -162,7 +164,18 @@ func (w *witness) before(o Observation) {
 		w.agent(o.AgentID).located[o.ContactID] = o.Region
 	case Report:
 		w.report(o)
+	case PauseGroup:
+		if o.Group == "main" {
+			w.pausedUntil = w.now.Add(o.TTL)
+		}
+	case ResumeGroup:
+		if o.Group == "main" {
+			w.pausedUntil = time.Time{}
+		}
 	case Tick:
+		if !w.now.Before(w.pausedUntil) {
+			w.pausedUntil = time.Time{}
+		}
 		for _, a := range w.agents {
 			if f := a.open; f != nil && f.downAt.IsZero() && w.isDown(f) {
 				f.downAt = w.now
@@ -379,7 +392,7 @@ func (w *witness) after(o Observation, eff *Effects) {
 		if len(eff.Events)+len(eff.Agents)+len(eff.Failovers)+len(eff.TDGs)+len(eff.Changes) > 0 {
 			w.fail("a failed read changed something: %+v", eff)
 		}
-	case Report, Force, BulkForce:
+	case Report, Force, BulkForce, PauseGroup, ResumeGroup:
 		if len(eff.Results) != 1 {
 			w.fail("%T has %d results, want 1", o, len(eff.Results))
 		}
@@ -492,6 +505,14 @@ func (w *witness) checkEvent(o Observation, e *Event) {
 			w.fail("%s cancelled as %+v", f.id, e)
 		}
 		a.open, w.ended[f.id] = nil, true
+	case EventFailoverPaused:
+		if same(); w.pausedUntil.IsZero() || !e.Until.Equal(w.pausedUntil) {
+			w.fail("%s is told to be paused until %s, the pause lasts until %s", f.id, e.Until, w.pausedUntil)
+		}
+	case EventFailoverResumed:
+		if same(); !w.pausedUntil.IsZero() {
+			w.fail("%s is told to go on in a pause", f.id)
+		}
 	case EventFailoverStalled:
 		if !a.completed[e.FailoverID] {
 			w.fail("%s stalled", e.FailoverID)
@@ -539,6 +560,9 @@ func (w *witness) checkCompletion(o Observation, a *watched, e *Event) {
 	}
 	if e.Forced {
 		return // by a command, perhaps an earlier one
+	}
+	if !w.pausedUntil.IsZero() {
+		w.fail("%s completed in a pause", f.id)
 	}
 	s := w.state.agents[e.AgentID]
 	ids, fresh := w.holding(a, w.state.groups[s.Group].Routing)

@@ -8,8 +8,8 @@ import (
 	"changeover/internal/store"
 )
 
-// parse makes the observation of a command. Its payload is the JSON form of the [failover.Report], [failover.Force] or
-// [failover.BulkForce]; fields that are not known come from a newer version and are left out. Who sent it and
+// parse makes the observation of a command. Its payload is the JSON form of the [failover.Report], [failover.Force],
+// [failover.BulkForce], [failover.PauseGroup] or [failover.ResumeGroup]; fields that are not known come from a newer version and are left out. Who sent it and
 // when is taken from the inbox, not from the payload. An error is the answer to the sender.
 func parse(c store.Command) (failover.Observation, error) {
 	switch c.Kind {
@@ -40,6 +40,23 @@ func parse(c store.Command) (failover.Observation, error) {
 		}
 		if o.MaxPerSecond < 0 || o.MaxFraction < 0 {
 			return nil, fmt.Errorf("maxPerSecond and maxFraction are not negative")
+		}
+		o.CommandID, o.By = c.ID, c.By
+		return o, nil
+	case "pause":
+		var o failover.PauseGroup
+		if err := json.Unmarshal(c.Payload, &o); err != nil {
+			return nil, fmt.Errorf("the payload pauses no failover group: %w", err)
+		}
+		if o.TTL <= 0 {
+			return nil, fmt.Errorf("a pause has an end: ttl is %s", o.TTL)
+		}
+		o.CommandID, o.By = c.ID, c.By
+		return o, nil
+	case "resume":
+		var o failover.ResumeGroup
+		if err := json.Unmarshal(c.Payload, &o); err != nil {
+			return nil, fmt.Errorf("the payload resumes no failover group: %w", err)
 		}
 		o.CommandID, o.By = c.ID, c.By
 		return o, nil

@@ -273,6 +273,8 @@ type groupState struct {
 	PaceAt    time.Time              `json:"paceAt,omitzero"`
 	PaceLeft  float64                `json:"paceLeft,omitempty"`
 	ListedAt  time.Time              `json:"listedAt,omitzero"`
+	Pause     *failover.Pause        `json:"pause,omitempty"`
+	Forced    []failover.ForcedBulk  `json:"forcedBulk,omitempty"`
 }
 
 func (e *encoder) group(p *db.UpsertGroupsParams, g *failover.Group) {
@@ -282,11 +284,19 @@ func (e *encoder) group(p *db.UpsertGroupsParams, g *failover.Group) {
 		r.AnsweredAt, r.UnavailableAt = micros(r.AnsweredAt), micros(r.UnavailableAt)
 		r.SweepStartedAt, r.SweepDoneAt = micros(r.SweepStartedAt), micros(r.SweepDoneAt)
 	}
+	pause := g.Pause
+	if pause != nil {
+		pause = &failover.Pause{By: pause.By, Reason: pause.Reason, Since: micros(pause.Since), Until: micros(pause.Until)}
+	}
+	forced := slices.Clone(g.ForcedBulk)
+	for i := range forced {
+		forced[i].At = micros(forced[i].At)
+	}
 	p.Names = append(p.Names, text(g.Name))
 	p.States = append(p.States, e.object(groupState{
 		Routing: g.Routing, Instances: g.Instances, TDGs: g.TDGs, Regions: regions, PairedAt: micros(g.PairedAt),
 		Setup: setupErrors(g.Setup), Announced: setupErrors(g.Announced), PaceAt: micros(g.PaceAt), PaceLeft: g.PaceLeft,
-		ListedAt: micros(g.ListedAt),
+		ListedAt: micros(g.ListedAt), Pause: pause, Forced: forced,
 	}))
 }
 
@@ -298,7 +308,7 @@ func decodeGroup(row *db.FailoverGroup) (*failover.Group, error) {
 	return &failover.Group{
 		GroupConfig: failover.GroupConfig{Name: row.Name, Routing: st.Routing, Instances: st.Instances, TDGs: st.TDGs},
 		Regions:     st.Regions, PairedAt: st.PairedAt, Setup: st.Setup, Announced: st.Announced, PaceAt: st.PaceAt,
-		PaceLeft: st.PaceLeft, ListedAt: st.ListedAt,
+		PaceLeft: st.PaceLeft, ListedAt: st.ListedAt, Pause: st.Pause, ForcedBulk: st.Forced,
 	}, nil
 }
 

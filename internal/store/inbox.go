@@ -17,6 +17,8 @@ const (
 	CommandReport    = "report"    // a desktop's own observation
 	CommandForce     = "force"     // one failover
 	CommandBulkForce = "bulkForce" // those that match
+	CommandPause     = "pause"     // a failover group's completions
+	CommandResume    = "resume"
 )
 
 // Command is something that a replica asks of the leader.
