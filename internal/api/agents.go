@@ -145,7 +145,7 @@ func (s *Server) known(ctx context.Context, agentID string) (group string, err e
 func (s *Server) ListAgentContacts(ctx context.Context, r contract.ListAgentContactsRequestObject) (contract.ListAgentContactsResponseObject, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	after, err := contactsAfter(value(r.Params.Cursor))
+	after, err := keyAfter(contactsCursor, value(r.Params.Cursor))
 	if err != nil {
 		return nil, err
 	}
@@ -175,11 +175,12 @@ const contactsCursor = "contacts." // begins the cursors of this list; the store
 // contactKey orders contacts as the store does: by id, then by the Region in whose list they are.
 func contactKey(c *store.Contact) string { return c.ID + "\x00" + c.ListRegion }
 
-func contactsAfter(cursor string) (string, error) {
+// keyAfter is the key in the cursor of a list that is paged here, whose cursors begin with prefix.
+func keyAfter(prefix, cursor string) (string, error) {
 	if cursor == "" {
 		return "", nil
 	}
-	encoded, ok := strings.CutPrefix(cursor, contactsCursor)
+	encoded, ok := strings.CutPrefix(cursor, prefix)
 	key, err := base64.RawURLEncoding.DecodeString(encoded)
 	if !ok || err != nil || len(key) == 0 {
 		return "", errBadCursor

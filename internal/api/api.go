@@ -48,6 +48,7 @@ type Options struct {
 	// Identified hears of each request whose caller has proved who they are; it may be nil.
 	Identified func(context.Context)
 	Groups     []Group
+	Settings   failover.Settings // of the leader, which plans rest on
 	// MaxPolls is how many long polls may wait at a time, MaxPollsPerAgent how many of them for one agent's events, or as one caller for
 	// everybody's; 0: no limit.
 	MaxPolls, MaxPollsPerAgent int
@@ -65,6 +66,7 @@ type Server struct {
 	leader     func() contract.Check
 	identified func(context.Context)
 	groups     map[string]*Group
+	settings   failover.Settings
 	names      []string // of the groups, sorted
 	metrics    http.Handler
 	log        *slog.Logger
@@ -73,6 +75,7 @@ type Server struct {
 	polls      *polls
 	health     health
 	aliases    aliases
+	plans      plans
 	draining   atomic.Bool
 }
 
@@ -87,7 +90,7 @@ const (
 func New(o Options) (*Server, error) {
 	s := &Server{
 		store: o.Store, hub: o.Hub, auth: o.Auth, sessions: o.Sessions, limiter: o.Limiter, leader: o.Leader, identified: o.Identified, metrics: o.Metrics, log: o.Log,
-		groups: make(map[string]*Group, len(o.Groups)), mux: chi.NewRouter(), polls: newPolls(o.MaxPolls, o.MaxPollsPerAgent),
+		groups: make(map[string]*Group, len(o.Groups)), settings: o.Settings, mux: chi.NewRouter(), polls: newPolls(o.MaxPolls, o.MaxPollsPerAgent),
 	}
 	for i := range o.Groups {
 		g := &o.Groups[i]

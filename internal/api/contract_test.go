@@ -33,9 +33,11 @@ type documented struct {
 
 // bodies are good bodies by operation.
 var bodies = map[string]any{
-	"reportObservation": map[string]any{"activeRegion": east},
-	"forceFailover":     map[string]any{"reason": "test"},
-	"forceFailovers":    map[string]any{"failoverGroup": "main", "reason": "test"},
+	"reportObservation":  map[string]any{"activeRegion": east},
+	"forceFailover":      map[string]any{"reason": "test"},
+	"forceFailovers":     map[string]any{"failoverGroup": "main", "reason": "test", "onlyStale": true},
+	"pauseFailoverGroup": map[string]any{"reason": "test"},
+	"planFailoverGroup":  map[string]any{"toRegion": west},
 }
 
 // operations lists every operation of the document. failoverID stands in for paths that need one.
@@ -57,7 +59,7 @@ func operations(t testing.TB, failoverID string) (list []documented) {
 		}
 	}
 	slices.SortFunc(list, func(a, b documented) int { return strings.Compare(a.id, b.id) })
-	require.Equal(t, 26, len(list)) //nolint:testifylint // the list itself says nothing
+	require.Equal(t, 29, len(list)) //nolint:testifylint // the list itself says nothing
 	return list
 }
 
@@ -86,6 +88,7 @@ func TestEveryOperation(t *testing.T) {
 	special := map[string]int{
 		"createSession": 501, "deleteSession": 501, "createStreamTicket": 501,
 		"reportObservation": 202, "forceFailover": 202, "forceFailovers": 202,
+		"pauseFailoverGroup": 202, "resumeFailoverGroup": 202,
 	}
 	for _, d := range operations(t, s.leader.openFailover(jane)) {
 		want := special[d.id]
@@ -105,7 +108,7 @@ func TestEveryMutationTakesAKey(t *testing.T) {
 	_, err := s.leader.store.BeginIdempotent(t.Context(), "local", "taken", []byte("another request"))
 	require.NoError(t, err)
 	for _, d := range operations(t, "none") {
-		require.Equal(t, d.method != http.MethodGet, d.mutates(), d.id)
+		require.Equal(t, d.method != http.MethodGet && d.id != "planFailoverGroup", d.mutates(), d.id) // a plan changes nothing
 		switch d.id {
 		case "createSession", "deleteSession", "createStreamTicket":
 			require.Equal(t, http.StatusNotImplemented, d.request(s, "Idempotency-Key", "taken").status, d.id)
@@ -157,21 +160,21 @@ func TestPagingParameters(t *testing.T) {
 			continue
 		}
 		for _, limit := range []string{"0", "1001", "-1", "x", "1.5", "", "1e2", "9999999999999999999999"} {
-			p := read[contract.Problem](t, s.get(d.path+"?limit="+limit), http.StatusBadRequest)
+			p := read[contract.Problem](t, s.request(d.method, d.path+"?limit="+limit, d.body), http.StatusBadRequest)
 			require.Equal(t, "limit", p.Errors[0].Field, "%s limit=%s", d.id, limit)
 		}
-		require.Equal(t, http.StatusOK, s.get(d.path+"?limit=1000").status, d.id)
-		require.Equal(t, http.StatusBadRequest, s.get(d.path+"?limit=1&limit=2").status, "%s: a limit twice", d.id)
+		require.Equal(t, http.StatusOK, s.request(d.method, d.path+"?limit=1000", d.body).status, d.id)
+		require.Equal(t, http.StatusBadRequest, s.request(d.method, d.path+"?limit=1&limit=2", d.body).status, "%s: a limit twice", d.id)
 		if d.op.Parameters.GetByInAndName("query", "cursor") == nil {
 			continue
 		}
 		lists++
 		for _, cursor := range []string{"x", "!!!", "WyJub25lIiwiYSJd", "contacts.", "groups", "%00", strings.Repeat("A", 2000)} {
-			p := read[contract.Problem](t, s.get(d.path+"?cursor="+cursor), http.StatusBadRequest)
+			p := read[contract.Problem](t, s.request(d.method, d.path+"?cursor="+cursor, d.body), http.StatusBadRequest)
 			require.Equal(t, "cursor", p.Errors[0].Field, "%s cursor=%s", d.id, cursor)
 		}
 	}
-	require.Equal(t, 8, lists)
+	require.Equal(t, 9, lists)
 }
 
 // permissions is the whole table of who may do what, written out for people to check: x-roles of the document has to come to it.
@@ -182,6 +185,7 @@ var permissions = map[string]string{
 	"listAgents": "-aaa", "getAgent": "oaaa", "listAgentContacts": "oaaa", "getAgentEvents": "oaaa", "getAgentLog": "oaaa",
 	"createStreamTicket": "o-aa", "reportObservation": "o---",
 	"listFailovers": "-aaa", "getFailover": "oaaa", "forceFailover": "o-aa", "forceFailovers": "--aa",
+	"pauseFailoverGroup": "--aa", "resumeFailoverGroup": "--aa", "planFailoverGroup": "-aaa",
 	"getEvents": "-aaa", "getSummary": "-aaa", "listConnections": "-aaa", "listAudit": "---a",
 	"createSession": "aaaa", "deleteSession": "aaaa", // one's own by their nature
 	"livez": "public", "readyz": "public", "metrics": "public", "openapi": "public",
@@ -214,7 +218,7 @@ func TestRoles(t *testing.T) {
 		require.Equal(t, http.StatusUnauthorized, refused.status, d.id)
 		require.Equal(t, `Bearer realm="changeover"`, refused.header.Get("WWW-Authenticate"))
 
-		if d.id == "forceFailovers" {
+		if d.id == "forceFailovers" || d.id == "pauseFailoverGroup" {
 			d.body = map[string]any{} // 400 for who may: with nothing to force the leader's answer takes a quarter of a second
 		}
 		missing := d
@@ -267,7 +271,7 @@ func TestRoles(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, 22*16*3, checked)
+	require.Equal(t, 25*16*3, checked)
 }
 
 // noSessions are sessions without tokens behind them.

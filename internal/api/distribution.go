@@ -63,6 +63,7 @@ func (s *Server) failoverGroups(ctx context.Context, names []string) ([]contract
 		g := s.groups[name]
 		out[i] = contract.FailoverGroup{
 			Name: name, Routing: contract.FailoverGroupRouting(g.Routing), ConfigureErrors: each(seen.setup[name], setupError),
+			Pause: pause(seen.pauses[name]),
 		}
 		for j, in := range g.Instances {
 			out[i].Instances = append(out[i].Instances, contract.Instance{

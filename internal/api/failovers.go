@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"changeover/internal/api/auth"
 	"changeover/internal/api/contract"
 	"changeover/internal/failover"
 	"changeover/internal/store"
@@ -94,6 +95,9 @@ func notOpen(f *failover.Failover) *problem {
 	return problemf(kindNotOpen, "The failover is %s; only a detected or pending one can be forced.", f.Status)
 }
 
+// operatorsFraction of a failover group's agents is what operators may force in bulk within ten minutes, as the document has it.
+const operatorsFraction = 0.2
+
 // ForceFailovers implements POST /v1/failovers/force.
 func (s *Server) ForceFailovers(ctx context.Context, r contract.ForceFailoversRequestObject) (contract.ForceFailoversResponseObject, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
@@ -103,9 +107,14 @@ func (s *Server) ForceFailovers(ctx context.Context, r contract.ForceFailoversRe
 	if s.groups[b.FailoverGroup] == nil {
 		return nil, s.refuse(ctx, target, b.Reason, details, notFound("failover group", b.FailoverGroup))
 	}
+	fraction := defaulted(b.MaxFraction, operatorsFraction)
+	if fraction > operatorsFraction && !callOf(ctx).identity.Has(auth.Admin) {
+		return nil, s.refuse(ctx, target, b.Reason, details,
+			problemf(kindForbidden, "More than a maxFraction of %g takes the role admin.", operatorsFraction))
+	}
 	id, err := s.submit(ctx, store.CommandBulkForce, failover.BulkForce{
 		Group: b.FailoverGroup, TDG: value(b.TdgID), From: value(b.FromRegion), OnlyStale: value(b.OnlyStale),
-		By: callOf(ctx).identity.Subject, Reason: b.Reason, MaxPerSecond: value(b.MaxPerSecond), MaxFraction: value(b.MaxFraction),
+		By: callOf(ctx).identity.Subject, Reason: b.Reason, MaxPerSecond: value(b.MaxPerSecond), MaxFraction: fraction,
 	}, target, b.Reason, details)
 	if err != nil {
 		return nil, err

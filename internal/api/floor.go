@@ -30,7 +30,7 @@ func (s *Server) GetSummary(ctx context.Context, _ contract.GetSummaryRequestObj
 
 func groupSummary(g *store.GroupSummary) contract.GroupSummary {
 	out := contract.GroupSummary{
-		FailoverGroup: g.Group, Stale: g.Stale, OldestPendingAt: moment(g.OldestPending), ByActiveRegion: []contract.RegionCount{},
+		FailoverGroup: g.Group, Stale: g.Stale, Pause: pause(g.Pause), Held: g.Held, OldestPendingAt: moment(g.OldestPending), ByActiveRegion: []contract.RegionCount{},
 		Shifts: each(g.Shifts, func(s *store.Shift) contract.Shift {
 			return contract.Shift{
 				TdgID: s.TDG, Agent: shares(s.Agents), StartedAt: utc(s.Since), Failovers: s.Failovers, Detected: s.Detected,

@@ -267,6 +267,16 @@ func (l *leader) answerOnce(ctx context.Context) (n int) {
 			err = json.Unmarshal(c.Payload, &v)
 			v.CommandID = c.ID
 			o = v
+		case store.CommandPause:
+			var v failover.PauseGroup
+			err = json.Unmarshal(c.Payload, &v)
+			v.CommandID, v.By = c.ID, c.By
+			o = v
+		case store.CommandResume:
+			var v failover.ResumeGroup
+			err = json.Unmarshal(c.Payload, &v)
+			v.CommandID, v.By = c.ID, c.By
+			o = v
 		default:
 			err = fmt.Errorf("unknown kind %q", c.Kind)
 		}

@@ -22,6 +22,8 @@ type Store interface {
 	CommandResult(ctx context.Context, id int64) (failover.Result, bool, error)
 
 	Groups(ctx context.Context) ([]*failover.Group, error)
+	// Load reads everything that the leader decides by, agents sorted by id.
+	Load(ctx context.Context) (failover.Snapshot, error)
 	TDGs(ctx context.Context, groups []string, p store.Page) ([]*failover.TDG, string, error)
 	TDG(ctx context.Context, id string) (*failover.TDG, error)
 	Changes(ctx context.Context, tdgID string, p store.Page) ([]store.Change, string, error)

@@ -82,6 +82,7 @@ type sight struct {
 	lastError string    // of the database, for people; without addresses or credentials
 	regions   map[regionKey]store.RegionHealth
 	setup     map[string][]failover.SetupError // by failover group
+	pauses    map[string]*failover.Pause       // by failover group; nil: it is not paused
 }
 
 // health remembers the last sight, so that probes do not load the database and the last known is there when it is away.
@@ -126,8 +127,9 @@ func (h *health) read(ctx context.Context, s Store) (sight, error) {
 			h.seen.regions[regionKey{r.Group, r.Region}] = r
 		}
 		h.seen.setup = make(map[string][]failover.SetupError, len(groups))
+		h.seen.pauses = make(map[string]*failover.Pause, len(groups))
 		for _, g := range groups {
-			h.seen.setup[g.Name] = g.Setup
+			h.seen.setup[g.Name], h.seen.pauses[g.Name] = g.Setup, g.Pause
 		}
 	}
 	if h.seen.database != state {

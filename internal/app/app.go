@@ -119,7 +119,7 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *App, err error) {
 		Metrics: orchestrator.NewMetrics(registry), Log: a.log,
 	})
 	apiOptions := api.Options{
-		Store: a.store, Hub: a.hub, Leader: a.leader, Groups: apiGroups(c.FailoverGroups), Log: a.log,
+		Store: a.store, Hub: a.hub, Leader: a.leader, Groups: apiGroups(c.FailoverGroups), Settings: settings(c), Log: a.log,
 		MaxPolls: c.Stream.MaxConnections, MaxPollsPerAgent: c.Stream.MaxConnectionsPerAgent,
 	}
 	if err = a.authenticate(ctx, &apiOptions); err != nil {

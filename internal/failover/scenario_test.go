@@ -190,6 +190,8 @@ func (s *stage) play(t *testing.T, d *datadriven.TestData) string {
 		s.report(a)
 	case "force":
 		s.force(a)
+	case "plan":
+		s.plan(a)
 	case "pause":
 		s.pause(a)
 	case "resume":
@@ -691,6 +693,43 @@ func (s *stage) force(a *arguments) {
 		o.FailoverID = s.state.Agent(id[0]).Failover.ID
 	}
 	s.do(o)
+}
+
+// plan asks what a shift would mean, and makes sure that asking changes nothing.
+func (s *stage) plan(a *arguments) {
+	before := s.everything()
+	planned := Plan(s.set, s.state.Group("main"), s.state.AgentsOf("main"), a.str("tdg", ""), a.must("to"), s.now)
+	require.Equal(a.t, before, s.everything())
+	for _, p := range planned {
+		line := p.AgentID + ": " + string(p.Outcome)
+		if p.Evidence != "" {
+			line += ", " + string(p.Evidence)
+		}
+		for _, c := range p.Contacts {
+			line += fmt.Sprintf(", %s %s", c.Channel, c.ID)
+		}
+		for _, x := range []struct {
+			is   bool
+			word string
+		}{{p.Stale, "stale"}, {p.Streaming, "streaming"}, {p.Reports, "reports"}} {
+			if x.is {
+				line += ", " + x.word
+			}
+		}
+		s.say("%s", line)
+	}
+}
+
+// everything that is known, as one text.
+func (s *stage) everything() string {
+	var b strings.Builder
+	for _, name := range sortedKeys(s.state.groups) {
+		b.Write(encode(s.t, s.state.groups[name]))
+	}
+	for _, id := range sortedKeys(s.state.agents) {
+		b.Write(encode(s.t, s.state.agents[id]))
+	}
+	return b.String()
 }
 
 func (s *stage) pause(a *arguments) {

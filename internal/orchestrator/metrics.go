@@ -113,6 +113,10 @@ var (
 		[]string{"failover_group", "to_region"}, nil)
 	stalledDesc = prometheus.NewDesc("changeover_failovers_stalled", "Completed failovers whose agents were not seen in the new region in time, and not since.",
 		[]string{"failover_group"}, nil)
+	pausedDesc = prometheus.NewDesc("changeover_failover_group_paused", "1 while operators hold the completions of a failover group.",
+		[]string{"failover_group"}, nil)
+	heldDesc = prometheus.NewDesc("changeover_failovers_held", "Open failovers that no contact holds: held by a pause, by failover.pace, or for the word of the agent's desktop.",
+		[]string{"failover_group"}, nil)
 	contactsDesc = prometheus.NewDesc("changeover_open_contacts", "Contacts in the agents' lists; with global routing an empty region is not told.",
 		[]string{"failover_group", "region", "channel"}, nil)
 	errorsDesc = prometheus.NewDesc("changeover_configure_errors", "Agents who have been told of a set-up error.",
@@ -144,6 +148,8 @@ func (c *census) begin(s *failover.State, groups []failover.GroupConfig) {
 	values := map[gauge]float64{}
 	for _, config := range groups {
 		values[gauge{desc: stalledDesc, a: config.Name}] = 0
+		values[gauge{desc: pausedDesc, a: config.Name}] = 0
+		values[gauge{desc: heldDesc, a: config.Name}] = 0
 		for _, in := range config.Instances {
 			values[gauge{desc: pendingDesc, a: config.Name, b: in.Region}] = 0
 			for _, source := range []string{"distribution", "contacts", "sweep", "users"} {
@@ -151,6 +157,7 @@ func (c *census) begin(s *failover.State, groups []failover.GroupConfig) {
 			}
 		}
 		if g := s.Group(config.Name); g != nil {
+			values[gauge{desc: pausedDesc, a: g.Name}] = paused(g)
 			for _, region := range g.Regions {
 				values[gauge{observedDesc, g.Name, region.Region, "contacts"}] = seconds(region.AnsweredAt)
 				values[gauge{observedDesc, g.Name, region.Region, "sweep"}] = seconds(region.SweepDoneAt)
@@ -185,6 +192,9 @@ func partOf(a *failover.Agent) []gauge {
 	if f := a.Failover; f != nil && f.Status == failover.Pending {
 		part = append(part, gauge{desc: pendingDesc, a: a.Group, b: f.To})
 	}
+	if f := a.Failover; f != nil && !f.ClearedAt.IsZero() {
+		part = append(part, gauge{desc: heldDesc, a: a.Group})
+	}
 	if f := a.Last; f != nil && !f.StalledAt.IsZero() && f.ConfirmedAt.IsZero() {
 		part = append(part, gauge{desc: stalledDesc, a: a.Group})
 	}
@@ -210,6 +220,9 @@ func (c *census) committed(e failover.Effects) {
 	}
 	for _, a := range e.Agents {
 		c.replace(a.ID, partOf(a))
+	}
+	for _, g := range e.Groups {
+		c.values[gauge{desc: pausedDesc, a: g.Name}] = paused(g)
 	}
 	for _, t := range e.TDGs {
 		c.values[gauge{desc: mismatchDesc, a: t.Group, b: t.ID}] = mismatch(t)
@@ -262,6 +275,13 @@ func (c *census) observe(o failover.Observation) {
 	}
 }
 
+func paused(g *failover.Group) float64 {
+	if g.Pause != nil {
+		return 1
+	}
+	return 0
+}
+
 // mismatch is 1 where calls go elsewhere than agents.
 func mismatch(t *failover.TDG) float64 {
 	telephony, agents := t.Telephony.Adopted, t.Agents.Adopted
@@ -280,7 +300,7 @@ func seconds(t time.Time) float64 {
 
 // Describe implements [prometheus.Collector].
 func (c *census) Describe(descs chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{agentsDesc, pendingDesc, stalledDesc, contactsDesc, errorsDesc, mismatchDesc, observedDesc} {
+	for _, d := range []*prometheus.Desc{agentsDesc, pendingDesc, stalledDesc, pausedDesc, heldDesc, contactsDesc, errorsDesc, mismatchDesc, observedDesc} {
 		descs <- d
 	}
 }
@@ -292,7 +312,7 @@ func (c *census) Collect(metrics chan<- prometheus.Metric) {
 	for k, v := range c.values {
 		labels := []string{k.a, k.b, k.c}
 		switch k.desc {
-		case stalledDesc, errorsDesc:
+		case stalledDesc, pausedDesc, heldDesc, errorsDesc:
 			labels = labels[:1]
 		case pendingDesc, mismatchDesc:
 			labels = labels[:2]

@@ -414,12 +414,16 @@ func TestInbox(t *testing.T) {
 				command(9, store.CommandForce, failover.Force{FailoverID: id}),
 				command(10, store.CommandReport, failover.Report{AgentID: "nobody"}),
 				command(11, store.CommandReport, failover.Report{AgentID: "two", ActiveRegion: east}),
-				command(12, store.CommandBulkForce, failover.BulkForce{Group: group, Reason: "fire"}),
+				command(12, store.CommandBulkForce, failover.BulkForce{Group: group, Reason: "fire", MaxFraction: 1}),
+				{ID: 13, Kind: store.CommandPause, Payload: json.RawMessage(`{"Group":"main","TTL":0}`)},
+				command(14, store.CommandPause, failover.PauseGroup{Group: group, TTL: time.Minute, By: "somebody else", Reason: "smoke"}),
+				command(15, store.CommandResume, failover.ResumeGroup{Group: group}),
+				command(16, store.CommandResume, failover.ResumeGroup{Group: "another"}),
 			}
 		})
 		a.doorbell <- struct{}{}
 		synctest.Wait()
-		require.Len(t, m.results, 12)
+		require.Len(t, m.results, 16)
 		for n := int64(1); n <= 7; n++ {
 			require.Equal(t, failover.OutcomeRefused, m.results[n].Outcome)
 			require.NotEmpty(t, m.results[n].Detail)
@@ -429,6 +433,11 @@ func TestInbox(t *testing.T) {
 		require.Equal(t, failover.OutcomeNotFound, m.results[10].Outcome)
 		require.Equal(t, failover.OutcomeDone, m.results[11].Outcome)
 		require.Equal(t, 1, m.results[12].Forced, "the one that is left")
+		for n, want := range map[int64]failover.Outcome{
+			13: failover.OutcomeRefused, 14: failover.OutcomeDone, 15: failover.OutcomeDone, 16: failover.OutcomeNotFound,
+		} {
+			require.Equal(t, want, m.results[n].Outcome, n)
+		}
 		forced := 0
 		for _, e := range m.events() {
 			if e.FailoverID == id && e.Forced {

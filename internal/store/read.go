@@ -278,9 +278,11 @@ type GroupSummary struct {
 	Group         string
 	Agents        []AgentCount
 	Pending       int
-	Stale         int       // pending with contacts that cannot be read (R9)
-	OldestPending time.Time // when the oldest pending failover became so; zero: none is pending
-	Shifts        []Shift   // one for each traffic distribution group that was ever shifted
+	Stale         int             // pending with contacts that cannot be read (R9)
+	OldestPending time.Time       // when the oldest pending failover became so; zero: none is pending
+	Pause         *failover.Pause // nil: completions are not held
+	Held          int             // open failovers that nothing but the pause holds
+	Shifts        []Shift         // one for each traffic distribution group that was ever shifted
 }
 
 // AgentCount is how many agents are in a state and a Region; Region empty: not known.
@@ -309,6 +311,7 @@ func (s *Store) Summary(ctx context.Context) (groups []GroupSummary, err error) 
 		pending []db.OldestPendingRow
 		shifts  []db.CurrentShiftsRow
 		names   []db.FailoverGroup
+		held    []db.HeldFailoversRow
 	)
 	err = s.snapshot(ctx, s.pool, func(tx pgx.Tx) (err error) {
 		if names, err = s.q.LoadGroups(ctx, tx); err != nil {
@@ -318,6 +321,9 @@ func (s *Store) Summary(ctx context.Context) (groups []GroupSummary, err error) 
 			return err
 		}
 		if pending, err = s.q.OldestPending(ctx, tx); err != nil {
+			return err
+		}
+		if held, err = s.q.HeldFailovers(ctx, tx); err != nil {
 			return err
 		}
 		shifts, err = s.q.CurrentShifts(ctx, tx)
@@ -336,12 +342,21 @@ func (s *Store) Summary(ctx context.Context) (groups []GroupSummary, err error) 
 		}
 		return &groups[i]
 	}
-	for _, n := range names {
-		group(n.Name)
+	for i := range names {
+		g, err := decodeGroup(&names[i])
+		if err != nil {
+			return nil, err
+		}
+		group(g.Name).Pause = g.Pause
 	}
 	for _, c := range counts {
 		g := group(c.FailoverGroup)
 		g.Agents = append(g.Agents, AgentCount{State: failover.AgentState(c.State), Region: c.ActiveRegion, Agents: int(c.Agents)})
+	}
+	for _, h := range held {
+		if g := group(h.FailoverGroup); g.Pause != nil {
+			g.Held = int(h.Held)
+		}
 	}
 	for _, p := range pending {
 		g := group(p.FailoverGroup)

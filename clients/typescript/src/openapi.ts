@@ -45,6 +45,54 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/failover-groups/{name}/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Hold a group's completions
+         * @description From now on nothing completes in this failover group but what is forced. Detection, pending contacts and everything else go on, and what would
+         *     have been completed waits. It ends by itself after `ttlSeconds`, or by `DELETE`. Every agent with an open failover is told (`failoverPaused`); the summary, the group and the
+         *     metrics show it. Pausing again changes the reason and the end.
+         */
+        post: operations["pauseFailoverGroup"];
+        /**
+         * End a group's pause
+         * @description Completions go on at once, after the contacts of those who waited have been read again; with `failover.pace` they are spread. A group that
+         *     is not paused stays as it is.
+         */
+        delete: operations["resumeFailoverGroup"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/failover-groups/{name}/plan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * What would a shift mean now
+         * @description If the agents were sent to this Region now: who would go at once, who would wait for which contacts, and of whom that is not known. It changes nothing, in the service or in
+         *     Amazon Connect, and rests on what was read last. The pages of one plan rest on one look, if they are asked for within ten seconds of it.
+         */
+        post: operations["planFailoverGroup"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/traffic-distribution-groups": {
         parameters: {
             query?: never;
@@ -300,8 +348,8 @@ export interface paths {
         /**
          * Force many failovers
          * @description Completes every open failover that matches, without waiting for contacts: the way out when a Region is down. It changes nothing
-         *     in Amazon Connect. With `maxFraction`, nothing is forced (422) if more than that fraction of the failover group's
-         *     agents would be; the problem names the rule.
+         *     in Amazon Connect. Nothing is forced (422) if more than `maxFraction` of the failover group's agents would have been forced in bulk within ten minutes;
+         *     the problem names the rule. `onlyStale` is exempt: it is for the night on which a Region is down.
          */
         post: operations["forceFailovers"];
         delete?: never;
@@ -938,9 +986,11 @@ export interface components {
             maxPerSecond?: number;
             /**
              * Format: double
-             * @description Force nothing (422) if more than this fraction of the failover group's agents would be.
+             * @description Force nothing (422) if more than this fraction of the failover group's agents would have been forced in bulk within ten minutes. 1 is no limit. More than
+             *     0.2 takes the role `admin` (else 403).
+             * @default 0.2
              */
-            maxFraction?: number;
+            maxFraction: number;
         };
         /** @description How many failovers match and how many of them are forced so far. */
         BulkForceAccepted: {
@@ -1035,6 +1085,129 @@ export interface components {
             health: components["schemas"]["RegionHealth"][];
             /** @description What is wrong with the set-up of the whole group. */
             configureErrors: components["schemas"]["ConfigureError"][];
+            /** @description Why and until when completions are held; null if they are not. */
+            pause: components["schemas"]["Pause"] | null;
+        };
+        /**
+         * @description Why completions are held, and for how long.
+         * @example {
+         *       "reason": "payment system is down in us-west-2",
+         *       "ttlSeconds": 900
+         *     }
+         */
+        PauseRequest: {
+            reason: components["schemas"]["ReasonText"];
+            /**
+             * @description After so many seconds the pause ends by itself.
+             * @default 1800
+             */
+            ttlSeconds: number;
+        };
+        /** @description Completions are held. */
+        Pause: {
+            /** @description Who paused. */
+            by: string;
+            /** @description Why. */
+            reason: string;
+            /**
+             * Format: date-time
+             * @description Since when.
+             */
+            since: string;
+            /**
+             * Format: date-time
+             * @description When it ends by itself.
+             */
+            until: string;
+        };
+        /**
+         * @description The shift that is thought of.
+         * @example {
+         *       "toRegion": "us-west-2"
+         *     }
+         */
+        PlanRequest: {
+            toRegion: components["schemas"]["RegionName"];
+            tdgId?: components["schemas"]["Id"];
+        };
+        /**
+         * @description * `there`: works in that Region already
+         *     * `atOnce`: no contact holds; completed as soon as that has been read again, or as known last where the Region that is left is down
+         *     * `waits`: voice or chat contacts hold
+         *     * `unknown`: the active Region, or the contacts, are not known well enough to tell
+         * @enum {string}
+         */
+        PlanOutcome: "there" | "atOnce" | "waits" | "unknown";
+        /** @description What the shift would mean for an agent. */
+        PlannedAgent: {
+            /** @description The agent. */
+            agentId: string;
+            /** @description The agent's name in Amazon Connect. */
+            username: string | null;
+            /** @description The traffic distribution group. */
+            tdgId: string | null;
+            /** @description Where the agent works. */
+            fromRegion: string | null;
+            outcome: components["schemas"]["PlanOutcome"];
+            /**
+             * @description Of `atOnce`, what the completion would rest on.
+             * @enum {string|null}
+             */
+            evidence: "inferred" | "lastKnown" | null;
+            /** @description Of `waits`, the contacts that hold. */
+            contacts: components["schemas"]["PlannedContact"][];
+            /**
+             * Format: date-time
+             * @description When the contacts were read that this rests on; null if never.
+             */
+            readAt: string | null;
+            /** @description The Region that would be left has not answered for `failover.regionDownAfter`. */
+            stale: boolean;
+            /** @description Whether the agent's desktop has an open stream, and so would hear of it. */
+            streaming: boolean;
+            /** @description Whether the agent's desktop reports; then the completion waits for its word that it works in the new Region. */
+            reports: boolean;
+        };
+        /** @description A contact that would hold the failover. */
+        PlannedContact: {
+            /** @description The contact. */
+            contactId: string;
+            /** @description VOICE or CHAT, or a channel that is not known. */
+            channel: string;
+            /** @description Amazon Connect's state of it; ENDED is after-contact work. */
+            state: string;
+            /**
+             * Format: date-time
+             * @description Since when.
+             */
+            stateSince: string | null;
+        };
+        /** @description What a shift would mean. */
+        Plan: {
+            /** @description The failover group. */
+            failoverGroup: string;
+            /** @description Where the agents would go. */
+            toRegion: string;
+            /**
+             * Format: date-time
+             * @description When this was looked at.
+             */
+            at: string;
+            counts: components["schemas"]["PlanCounts"];
+            /** @description The agents, by id. */
+            items: components["schemas"]["PlannedAgent"][];
+            nextCursor?: components["schemas"]["NextCursor"];
+        };
+        /** @description Agents by outcome. */
+        PlanCounts: {
+            /** @description Work there already. */
+            there: number;
+            /** @description Would go at once. */
+            atOnce: number;
+            /** @description Would wait for contacts. */
+            waits: number;
+            /** @description Cannot be told. */
+            unknown: number;
         };
         /** @description One of the two instances. */
         Instance: {
@@ -1230,6 +1403,10 @@ export interface components {
             oldestPendingAt: string | null;
             /** @description The current, or else the last, shift of each traffic distribution group that was ever seen to change. */
             shifts: components["schemas"]["Shift"][];
+            /** @description Why and until when completions are held; null if they are not. */
+            pause: components["schemas"]["Pause"] | null;
+            /** @description Open failovers that nothing but the pause holds. */
+            held: number;
         };
         /** @description Agents by state. */
         StateCounts: {
@@ -1404,9 +1581,9 @@ export interface components {
          * @description The name of an event.
          * @enum {string}
          */
-        EventName: "snapshot" | "failoverDetected" | "failoverPending" | "failoverPendingUpdated" | "failoverCompleted" | "failoverCancelled" | "failoverStalled" | "configureError" | "configureErrorCleared" | "reset" | "draining";
+        EventName: "snapshot" | "failoverDetected" | "failoverPending" | "failoverPendingUpdated" | "failoverCompleted" | "failoverCancelled" | "failoverStalled" | "failoverPaused" | "failoverResumed" | "configureError" | "configureErrorCleared" | "reset" | "draining";
         /** @description An event. `event` tells which, and so what `data` holds. */
-        Event: components["schemas"]["SnapshotEvent"] | components["schemas"]["FailoverDetectedEvent"] | components["schemas"]["FailoverPendingEvent"] | components["schemas"]["FailoverPendingUpdatedEvent"] | components["schemas"]["FailoverCompletedEvent"] | components["schemas"]["FailoverCancelledEvent"] | components["schemas"]["FailoverStalledEvent"] | components["schemas"]["ConfigureErrorEvent"] | components["schemas"]["ConfigureErrorClearedEvent"] | components["schemas"]["ResetEvent"] | components["schemas"]["DrainingEvent"];
+        Event: components["schemas"]["SnapshotEvent"] | components["schemas"]["FailoverDetectedEvent"] | components["schemas"]["FailoverPendingEvent"] | components["schemas"]["FailoverPendingUpdatedEvent"] | components["schemas"]["FailoverCompletedEvent"] | components["schemas"]["FailoverCancelledEvent"] | components["schemas"]["FailoverStalledEvent"] | components["schemas"]["FailoverPausedEvent"] | components["schemas"]["FailoverResumedEvent"] | components["schemas"]["ConfigureErrorEvent"] | components["schemas"]["ConfigureErrorClearedEvent"] | components["schemas"]["ResetEvent"] | components["schemas"]["DrainingEvent"];
         /** @description The event `snapshot`. */
         SnapshotEvent: {
             id: components["schemas"]["EventId"];
@@ -1476,6 +1653,26 @@ export interface components {
              */
             event: "failoverStalled";
             data: components["schemas"]["FailoverStalledData"];
+        };
+        /** @description The event `failoverPaused`. */
+        FailoverPausedEvent: {
+            id: components["schemas"]["EventId"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "failoverPaused";
+            data: components["schemas"]["FailoverPausedData"];
+        };
+        /** @description The event `failoverResumed`. */
+        FailoverResumedEvent: {
+            id: components["schemas"]["EventId"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "failoverResumed";
+            data: components["schemas"]["FailoverResumedData"];
         };
         /** @description The event `configureError`. */
         ConfigureErrorEvent: {
@@ -1646,8 +1843,27 @@ export interface components {
             agentId: components["schemas"]["EventAgentId"];
             time: components["schemas"]["EventTime"];
             failoverId: components["schemas"]["EventFailoverId"];
-            /** @description Where the agent was seen instead; null if in neither Region. */
+            /** @description Where the agent was seen instead; null is kept for events of older versions. */
             activeRegion: string | null;
+        };
+        /** @description Operators hold the completions of the agent's failover group. The failover stays as it is until then, unless it is forced or cancelled. */
+        FailoverPausedData: {
+            agentId: components["schemas"]["EventAgentId"];
+            time: components["schemas"]["EventTime"];
+            failoverId: components["schemas"]["EventFailoverId"];
+            /** @description Where the agent goes afterwards. */
+            nextActiveRegion: string;
+            /** @description Why, as the operator wrote it. */
+            reason: string;
+            until: components["schemas"]["EventTime"];
+        };
+        /** @description Completions are held no more. */
+        FailoverResumedData: {
+            agentId: components["schemas"]["EventAgentId"];
+            time: components["schemas"]["EventTime"];
+            failoverId: components["schemas"]["EventFailoverId"];
+            /** @description Where the agent goes. */
+            nextActiveRegion: string;
         };
         /** @description The set-up is wrong for this agent, so failover will not work for it. Told once until it changes. */
         ConfigureErrorData: {
@@ -1979,6 +2195,141 @@ export interface operations {
             404: components["responses"]["NotFound"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
+        };
+    };
+    pauseFailoverGroup: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes a retry safe: the same key with the same request gives the same answer for 24 hours, and nothing is done twice. The same
+                 *     key with another request is 422. Keys belong to the caller who sent them.
+                 * @example 8e03978e-40d5-43e8-bc93-6894a57f9324
+                 */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @description Its name in the configuration. */
+                name: components["schemas"]["GroupName"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PauseRequest"];
+            };
+        };
+        responses: {
+            /** @description The failover group, paused, or as it stands after two seconds. */
+            202: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailoverGroup"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["Refused"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    resumeFailoverGroup: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes a retry safe: the same key with the same request gives the same answer for 24 hours, and nothing is done twice. The same
+                 *     key with another request is 422. Keys belong to the caller who sent them.
+                 * @example 8e03978e-40d5-43e8-bc93-6894a57f9324
+                 */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @description Its name in the configuration. */
+                name: components["schemas"]["GroupName"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The failover group, or as it stands after two seconds. */
+            202: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailoverGroup"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["Refused"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    planFailoverGroup: {
+        parameters: {
+            query?: {
+                /** @description Only agents with this outcome. The counts are of all agents. */
+                outcome?: components["schemas"]["PlanOutcome"];
+                /** @description The longest page wanted. */
+                limit?: components["parameters"]["Limit"];
+                /** @description `nextCursor` of the page before. One that is malformed, or of another list, is 400. */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path: {
+                /** @description Its name in the configuration. */
+                name: components["schemas"]["GroupName"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PlanRequest"];
+            };
+        };
+        responses: {
+            /** @description The plan. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Plan"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
         };
     };
     listTrafficDistributionGroups: {

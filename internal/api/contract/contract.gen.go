@@ -91,8 +91,10 @@ const (
 	EventNameFailoverCancelled      EventName = "failoverCancelled"
 	EventNameFailoverCompleted      EventName = "failoverCompleted"
 	EventNameFailoverDetected       EventName = "failoverDetected"
+	EventNameFailoverPaused         EventName = "failoverPaused"
 	EventNameFailoverPending        EventName = "failoverPending"
 	EventNameFailoverPendingUpdated EventName = "failoverPendingUpdated"
+	EventNameFailoverResumed        EventName = "failoverResumed"
 	EventNameFailoverStalled        EventName = "failoverStalled"
 	EventNameReset                  EventName = "reset"
 	EventNameSnapshot               EventName = "snapshot"
@@ -113,9 +115,13 @@ func (e EventName) Valid() bool {
 		return true
 	case EventNameFailoverDetected:
 		return true
+	case EventNameFailoverPaused:
+		return true
 	case EventNameFailoverPending:
 		return true
 	case EventNameFailoverPendingUpdated:
+		return true
+	case EventNameFailoverResumed:
 		return true
 	case EventNameFailoverStalled:
 		return true
@@ -251,6 +257,51 @@ const (
 func (e LivenessStatus) Valid() bool {
 	switch e {
 	case LivenessStatusOk:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PlanOutcome.
+const (
+	PlanOutcomeAtOnce  PlanOutcome = "atOnce"
+	PlanOutcomeThere   PlanOutcome = "there"
+	PlanOutcomeUnknown PlanOutcome = "unknown"
+	PlanOutcomeWaits   PlanOutcome = "waits"
+)
+
+// Valid indicates whether the value is a known member of the PlanOutcome enum.
+func (e PlanOutcome) Valid() bool {
+	switch e {
+	case PlanOutcomeAtOnce:
+		return true
+	case PlanOutcomeThere:
+		return true
+	case PlanOutcomeUnknown:
+		return true
+	case PlanOutcomeWaits:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PlannedAgentEvidence.
+const (
+	PlannedAgentEvidenceInferred    PlannedAgentEvidence = "inferred"
+	PlannedAgentEvidenceLastKnown   PlannedAgentEvidence = "lastKnown"
+	PlannedAgentEvidenceLessThanNil PlannedAgentEvidence = "<nil>"
+)
+
+// Valid indicates whether the value is a known member of the PlannedAgentEvidence enum.
+func (e PlannedAgentEvidence) Valid() bool {
+	switch e {
+	case PlannedAgentEvidenceInferred:
+		return true
+	case PlannedAgentEvidenceLastKnown:
+		return true
+	case PlannedAgentEvidenceLessThanNil:
 		return true
 	default:
 		return false
@@ -450,7 +501,8 @@ type BulkForceRequest struct {
 	// Examples: us-east-1
 	FromRegion *RegionName `json:"fromRegion,omitempty"`
 
-	// MaxFraction Force nothing (422) if more than this fraction of the failover group's agents would be.
+	// MaxFraction Force nothing (422) if more than this fraction of the failover group's agents would have been forced in bulk within ten minutes. 1 is no limit. More than
+	// 0.2 takes the role `admin` (else 403).
 	MaxFraction *float64 `json:"maxFraction,omitempty"`
 
 	// MaxPerSecond How many to complete per second; left out, all at once.
@@ -752,6 +804,9 @@ type FailoverGroup struct {
 	// Name Its name in the configuration.
 	Name string `json:"name"`
 
+	// Pause Why and until when completions are held; null if they are not.
+	Pause *Pause `json:"pause"`
+
 	// Routing With `global`, GetCurrentUserData shows the same from both Regions, and no contact's Region.
 	Routing FailoverGroupRouting `json:"routing"`
 }
@@ -828,8 +883,14 @@ type GroupSummary struct {
 	// FailoverGroup The failover group.
 	FailoverGroup string `json:"failoverGroup"`
 
+	// Held Open failovers that nothing but the pause holds.
+	Held int `json:"held"`
+
 	// OldestPendingAt Since when the longest pending failover is pending.
 	OldestPendingAt *time.Time `json:"oldestPendingAt"`
+
+	// Pause Why and until when completions are held; null if they are not.
+	Pause *Pause `json:"pause"`
 
 	// Pending Agents with a failover that contacts hold.
 	Pending int `json:"pending"`
@@ -876,6 +937,144 @@ type LivenessStatus string
 
 // NextCursor Pass it as `cursor` to get the next page. Missing on the last page.
 type NextCursor = string
+
+// Pause Completions are held.
+type Pause struct {
+	// By Who paused.
+	By string `json:"by"`
+
+	// Reason Why.
+	Reason string `json:"reason"`
+
+	// Since Since when.
+	Since time.Time `json:"since"`
+
+	// Until When it ends by itself.
+	Until time.Time `json:"until"`
+}
+
+// PauseRequest Why completions are held, and for how long.
+//
+// Examples: {"reason":"payment system is down in us-west-2","ttlSeconds":900}
+type PauseRequest struct {
+	// Reason Why, in one line, for the audit trail and the failover's record.
+	Reason ReasonText `json:"reason"`
+
+	// TTLSeconds After so many seconds the pause ends by itself.
+	TTLSeconds *int `json:"ttlSeconds,omitempty"`
+}
+
+// Plan What a shift would mean.
+type Plan struct {
+	// At When this was looked at.
+	At time.Time `json:"at"`
+
+	// Counts Agents by outcome.
+	Counts PlanCounts `json:"counts"`
+
+	// FailoverGroup The failover group.
+	FailoverGroup string `json:"failoverGroup"`
+
+	// Items The agents, by id.
+	Items []PlannedAgent `json:"items"`
+
+	// NextCursor Pass it as `cursor` to get the next page. Missing on the last page.
+	NextCursor *NextCursor `json:"nextCursor,omitempty"`
+
+	// ToRegion Where the agents would go.
+	ToRegion string `json:"toRegion"`
+}
+
+// PlanCounts Agents by outcome.
+type PlanCounts struct {
+	// AtOnce Would go at once.
+	AtOnce int `json:"atOnce"`
+
+	// There Work there already.
+	There int `json:"there"`
+
+	// Unknown Cannot be told.
+	Unknown int `json:"unknown"`
+
+	// Waits Would wait for contacts.
+	Waits int `json:"waits"`
+}
+
+// PlanOutcome * `there`: works in that Region already
+// * `atOnce`: no contact holds; completed as soon as that has been read again, or as known last where the Region that is left is down
+// * `waits`: voice or chat contacts hold
+// * `unknown`: the active Region, or the contacts, are not known well enough to tell
+type PlanOutcome string
+
+// PlanRequest The shift that is thought of.
+//
+// Examples: {"toRegion":"us-west-2"}
+type PlanRequest struct {
+	// TdgID An id of printable ASCII characters. Those of Amazon Connect and of failovers are UUIDs.
+	TdgID *ID `json:"tdgId,omitempty"`
+
+	// ToRegion An AWS Region.
+	//
+	// Examples: us-east-1
+	ToRegion RegionName `json:"toRegion"`
+}
+
+// PlannedAgent What the shift would mean for an agent.
+type PlannedAgent struct {
+	// AgentID The agent.
+	AgentID string `json:"agentId"`
+
+	// Contacts Of `waits`, the contacts that hold.
+	Contacts []PlannedContact `json:"contacts"`
+
+	// Evidence Of `atOnce`, what the completion would rest on.
+	Evidence *PlannedAgentEvidence `json:"evidence"`
+
+	// FromRegion Where the agent works.
+	FromRegion *string `json:"fromRegion"`
+
+	// Outcome * `there`: works in that Region already
+	// * `atOnce`: no contact holds; completed as soon as that has been read again, or as known last where the Region that is left is down
+	// * `waits`: voice or chat contacts hold
+	// * `unknown`: the active Region, or the contacts, are not known well enough to tell
+	Outcome PlanOutcome `json:"outcome"`
+
+	// ReadAt When the contacts were read that this rests on; null if never.
+	ReadAt *time.Time `json:"readAt"`
+
+	// Reports Whether the agent's desktop reports; then the completion waits for its word that it works in the new Region.
+	Reports bool `json:"reports"`
+
+	// Stale The Region that would be left has not answered for `failover.regionDownAfter`.
+	Stale bool `json:"stale"`
+
+	// Streaming Whether the agent's desktop has an open stream, and so would hear of it.
+	Streaming bool `json:"streaming"`
+
+	// TdgID The traffic distribution group.
+	TdgID *string `json:"tdgId"`
+
+	// Username The agent's name in Amazon Connect.
+	Username *string `json:"username"`
+}
+
+// PlannedAgentEvidence Of `atOnce`, what the completion would rest on.
+type PlannedAgentEvidence string
+
+// PlannedContact A contact that would hold the failover.
+type PlannedContact struct {
+	// Channel VOICE or CHAT, or a channel that is not known.
+	Channel string `json:"channel"`
+
+	// ContactID The contact.
+	ContactID string `json:"contactId"`
+
+	// State Amazon Connect's state of it; ENDED is after-contact work.
+	State string `json:"state"`
+
+	// StateSince Since when.
+	StateSince *time.Time `json:"stateSince"`
+}
 
 // Problem An error as RFC 9457 has it.
 //
@@ -1434,6 +1633,32 @@ type ListFailoverGroupsParams struct {
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// ResumeFailoverGroupParams defines parameters for ResumeFailoverGroup.
+type ResumeFailoverGroupParams struct {
+	// IdempotencyKey Makes a retry safe: the same key with the same request gives the same answer for 24 hours, and nothing is done twice. The same
+	// key with another request is 422. Keys belong to the caller who sent them.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// PauseFailoverGroupParams defines parameters for PauseFailoverGroup.
+type PauseFailoverGroupParams struct {
+	// IdempotencyKey Makes a retry safe: the same key with the same request gives the same answer for 24 hours, and nothing is done twice. The same
+	// key with another request is 422. Keys belong to the caller who sent them.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// PlanFailoverGroupParams defines parameters for PlanFailoverGroup.
+type PlanFailoverGroupParams struct {
+	// Outcome Only agents with this outcome. The counts are of all agents.
+	Outcome *PlanOutcome `form:"outcome,omitempty" json:"outcome,omitempty"`
+
+	// Limit The longest page wanted.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `nextCursor` of the page before. One that is malformed, or of another list, is 400.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // ListFailoversParams defines parameters for ListFailovers.
 type ListFailoversParams struct {
 	// FailoverGroup Only those of this failover group.
@@ -1516,6 +1741,12 @@ type ListDistributionChangesParams struct {
 // ReportObservationJSONRequestBody defines body for ReportObservation for application/json ContentType.
 type ReportObservationJSONRequestBody = Report
 
+// PauseFailoverGroupJSONRequestBody defines body for PauseFailoverGroup for application/json ContentType.
+type PauseFailoverGroupJSONRequestBody = PauseRequest
+
+// PlanFailoverGroupJSONRequestBody defines body for PlanFailoverGroup for application/json ContentType.
+type PlanFailoverGroupJSONRequestBody = PlanRequest
+
 // ForceFailoversJSONRequestBody defines body for ForceFailovers for application/json ContentType.
 type ForceFailoversJSONRequestBody = BulkForceRequest
 
@@ -1572,6 +1803,15 @@ type ServerInterface interface {
 	// GetFailoverGroup Get a failover group
 	// (GET /v1/failover-groups/{name})
 	GetFailoverGroup(w http.ResponseWriter, r *http.Request, name GroupName)
+	// ResumeFailoverGroup End a group's pause
+	// (DELETE /v1/failover-groups/{name}/pause)
+	ResumeFailoverGroup(w http.ResponseWriter, r *http.Request, name GroupName, params ResumeFailoverGroupParams)
+	// PauseFailoverGroup Hold a group's completions
+	// (POST /v1/failover-groups/{name}/pause)
+	PauseFailoverGroup(w http.ResponseWriter, r *http.Request, name GroupName, params PauseFailoverGroupParams)
+	// PlanFailoverGroup What would a shift mean now
+	// (POST /v1/failover-groups/{name}/plan)
+	PlanFailoverGroup(w http.ResponseWriter, r *http.Request, name GroupName, params PlanFailoverGroupParams)
 	// ListFailovers List failovers
 	// (GET /v1/failovers)
 	ListFailovers(w http.ResponseWriter, r *http.Request, params ListFailoversParams)
@@ -1701,6 +1941,24 @@ func (_ Unimplemented) ListFailoverGroups(w http.ResponseWriter, r *http.Request
 // GetFailoverGroup Get a failover group
 // (GET /v1/failover-groups/{name})
 func (_ Unimplemented) GetFailoverGroup(w http.ResponseWriter, r *http.Request, name GroupName) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ResumeFailoverGroup End a group's pause
+// (DELETE /v1/failover-groups/{name}/pause)
+func (_ Unimplemented) ResumeFailoverGroup(w http.ResponseWriter, r *http.Request, name GroupName, params ResumeFailoverGroupParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// PauseFailoverGroup Hold a group's completions
+// (POST /v1/failover-groups/{name}/pause)
+func (_ Unimplemented) PauseFailoverGroup(w http.ResponseWriter, r *http.Request, name GroupName, params PauseFailoverGroupParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// PlanFailoverGroup What would a shift mean now
+// (POST /v1/failover-groups/{name}/plan)
+func (_ Unimplemented) PlanFailoverGroup(w http.ResponseWriter, r *http.Request, name GroupName, params PlanFailoverGroupParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -2580,6 +2838,174 @@ func (siw *ServerInterfaceWrapper) GetFailoverGroup(w http.ResponseWriter, r *ht
 	handler.ServeHTTP(w, r)
 }
 
+// ResumeFailoverGroup operation middleware
+func (siw *ServerInterfaceWrapper) ResumeFailoverGroup(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name GroupName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", chi.URLParam(r, "name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ResumeFailoverGroupParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ResumeFailoverGroup(w, r, name, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// PauseFailoverGroup operation middleware
+func (siw *ServerInterfaceWrapper) PauseFailoverGroup(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name GroupName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", chi.URLParam(r, "name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PauseFailoverGroupParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PauseFailoverGroup(w, r, name, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// PlanFailoverGroup operation middleware
+func (siw *ServerInterfaceWrapper) PlanFailoverGroup(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name GroupName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", chi.URLParam(r, "name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PlanFailoverGroupParams
+
+	// ------------- Optional query parameter "outcome" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "outcome", r.URL.Query(), &params.Outcome, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "outcome"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "outcome", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PlanFailoverGroup(w, r, name, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListFailovers operation middleware
 func (siw *ServerInterfaceWrapper) ListFailovers(w http.ResponseWriter, r *http.Request) {
 
@@ -3230,6 +3656,15 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/failover-groups/{name}", wrapper.GetFailoverGroup)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/v1/failover-groups/{name}/pause", wrapper.ResumeFailoverGroup)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/v1/failover-groups/{name}/pause", wrapper.PauseFailoverGroup)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/v1/failover-groups/{name}/plan", wrapper.PlanFailoverGroup)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/failovers", wrapper.ListFailovers)
@@ -3941,6 +4376,125 @@ func (response GetFailoverGroup500ApplicationProblemPlusJSONResponse) VisitGetFa
 	return err
 }
 
+type ResumeFailoverGroupRequestObject struct {
+	Name   GroupName `json:"name"`
+	Params ResumeFailoverGroupParams
+}
+
+type ResumeFailoverGroupResponseObject interface {
+	VisitResumeFailoverGroupResponse(w http.ResponseWriter) error
+}
+
+type ResumeFailoverGroup202JSONResponse FailoverGroup
+
+func (response ResumeFailoverGroup202JSONResponse) VisitResumeFailoverGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeFailoverGroup500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response ResumeFailoverGroup500ApplicationProblemPlusJSONResponse) VisitResumeFailoverGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PauseFailoverGroupRequestObject struct {
+	Name   GroupName `json:"name"`
+	Params PauseFailoverGroupParams
+	Body   *PauseFailoverGroupJSONRequestBody
+}
+
+type PauseFailoverGroupResponseObject interface {
+	VisitPauseFailoverGroupResponse(w http.ResponseWriter) error
+}
+
+type PauseFailoverGroup202JSONResponse FailoverGroup
+
+func (response PauseFailoverGroup202JSONResponse) VisitPauseFailoverGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PauseFailoverGroup500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response PauseFailoverGroup500ApplicationProblemPlusJSONResponse) VisitPauseFailoverGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PlanFailoverGroupRequestObject struct {
+	Name   GroupName `json:"name"`
+	Params PlanFailoverGroupParams
+	Body   *PlanFailoverGroupJSONRequestBody
+}
+
+type PlanFailoverGroupResponseObject interface {
+	VisitPlanFailoverGroupResponse(w http.ResponseWriter) error
+}
+
+type PlanFailoverGroup200JSONResponse Plan
+
+func (response PlanFailoverGroup200JSONResponse) VisitPlanFailoverGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PlanFailoverGroup500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response PlanFailoverGroup500ApplicationProblemPlusJSONResponse) VisitPlanFailoverGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListFailoversRequestObject struct {
 	Params ListFailoversParams
 }
@@ -4362,6 +4916,15 @@ type StrictServerInterface interface {
 	// GetFailoverGroup Get a failover group
 	// (GET /v1/failover-groups/{name})
 	GetFailoverGroup(ctx context.Context, request GetFailoverGroupRequestObject) (GetFailoverGroupResponseObject, error)
+	// ResumeFailoverGroup End a group's pause
+	// (DELETE /v1/failover-groups/{name}/pause)
+	ResumeFailoverGroup(ctx context.Context, request ResumeFailoverGroupRequestObject) (ResumeFailoverGroupResponseObject, error)
+	// PauseFailoverGroup Hold a group's completions
+	// (POST /v1/failover-groups/{name}/pause)
+	PauseFailoverGroup(ctx context.Context, request PauseFailoverGroupRequestObject) (PauseFailoverGroupResponseObject, error)
+	// PlanFailoverGroup What would a shift mean now
+	// (POST /v1/failover-groups/{name}/plan)
+	PlanFailoverGroup(ctx context.Context, request PlanFailoverGroupRequestObject) (PlanFailoverGroupResponseObject, error)
 	// ListFailovers List failovers
 	// (GET /v1/failovers)
 	ListFailovers(ctx context.Context, request ListFailoversRequestObject) (ListFailoversResponseObject, error)
@@ -4846,6 +5409,101 @@ func (sh *strictHandler) GetFailoverGroup(w http.ResponseWriter, r *http.Request
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetFailoverGroupResponseObject); ok {
 		if err := validResponse.VisitGetFailoverGroupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ResumeFailoverGroup operation middleware
+func (sh *strictHandler) ResumeFailoverGroup(w http.ResponseWriter, r *http.Request, name GroupName, params ResumeFailoverGroupParams) {
+	var request ResumeFailoverGroupRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ResumeFailoverGroup(ctx, request.(ResumeFailoverGroupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ResumeFailoverGroup")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ResumeFailoverGroupResponseObject); ok {
+		if err := validResponse.VisitResumeFailoverGroupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PauseFailoverGroup operation middleware
+func (sh *strictHandler) PauseFailoverGroup(w http.ResponseWriter, r *http.Request, name GroupName, params PauseFailoverGroupParams) {
+	var request PauseFailoverGroupRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	var body PauseFailoverGroupJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PauseFailoverGroup(ctx, request.(PauseFailoverGroupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PauseFailoverGroup")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PauseFailoverGroupResponseObject); ok {
+		if err := validResponse.VisitPauseFailoverGroupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PlanFailoverGroup operation middleware
+func (sh *strictHandler) PlanFailoverGroup(w http.ResponseWriter, r *http.Request, name GroupName, params PlanFailoverGroupParams) {
+	var request PlanFailoverGroupRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	var body PlanFailoverGroupJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PlanFailoverGroup(ctx, request.(PlanFailoverGroupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PlanFailoverGroup")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PlanFailoverGroupResponseObject); ok {
+		if err := validResponse.VisitPlanFailoverGroupResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -73,6 +73,11 @@ SELECT failover_group, min(pending_at)::timestamptz AS pending_at, count(*) AS p
     count(*) FILTER (WHERE stale_since IS NOT NULL) AS stale
 FROM failovers WHERE status = 'pending' GROUP BY failover_group ORDER BY failover_group;
 
+-- HeldFailovers counts the open failovers that no contact holds any more, as far as is known.
+-- name: HeldFailovers :many
+SELECT failover_group, count(*) AS held FROM failovers
+WHERE status IN ('detected', 'pending') AND memory ? 'clearedAt' GROUP BY failover_group;
+
 -- CurrentShifts finds, for each traffic distribution group, the last change of its agents' distribution, and counts what
 -- became of the failovers since.
 -- name: CurrentShifts :many

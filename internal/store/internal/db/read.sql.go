@@ -434,6 +434,37 @@ func (q *Queries) Failovers(ctx context.Context, db DBTX, arg FailoversParams) (
 	return items, nil
 }
 
+const heldFailovers = `-- name: HeldFailovers :many
+SELECT failover_group, count(*) AS held FROM failovers
+WHERE status IN ('detected', 'pending') AND memory ? 'clearedAt' GROUP BY failover_group
+`
+
+type HeldFailoversRow struct {
+	FailoverGroup string
+	Held          int64
+}
+
+// HeldFailovers counts the open failovers that no contact holds any more, as far as is known.
+func (q *Queries) HeldFailovers(ctx context.Context, db DBTX) ([]HeldFailoversRow, error) {
+	rows, err := db.Query(ctx, heldFailovers)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []HeldFailoversRow
+	for rows.Next() {
+		var i HeldFailoversRow
+		if err := rows.Scan(&i.FailoverGroup, &i.Held); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const oldestPending = `-- name: OldestPending :many
 SELECT failover_group, min(pending_at)::timestamptz AS pending_at, count(*) AS pending,
     count(*) FILTER (WHERE stale_since IS NOT NULL) AS stale
