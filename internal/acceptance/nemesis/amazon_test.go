@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,8 +22,6 @@ import (
 // amazon is a simulated Amazon Connect that keeps what it answered, and to whom. Ids are those of the source Region.
 type amazon struct {
 	*connectsim.Sim
-	keep bool
-
 	mu      sync.Mutex
 	ids     map[string]string // of agents in the replica's Region
 	reads   []read
@@ -30,8 +29,8 @@ type amazon struct {
 	answers map[int]int // by status of HTTP
 }
 
-func newAmazon(c connectsim.Config, keep bool) *amazon {
-	a := &amazon{Sim: connectsim.New(c), keep: keep, ids: map[string]string{}, answers: map[int]int{}}
+func newAmazon(c connectsim.Config) *amazon {
+	a := &amazon{Sim: connectsim.New(c), ids: map[string]string{}, answers: map[int]int{}}
 	for _, p := range a.Agents() {
 		a.know(p)
 	}
@@ -44,6 +43,14 @@ func (a *amazon) know(p connectsim.AgentInfo) {
 	for _, id := range p.IDs {
 		a.ids[id] = p.ID
 	}
+}
+
+// forget drops what was answered before a time.
+func (a *amazon) forget(before time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.reads = slices.DeleteFunc(a.reads, func(r read) bool { return r.end.Before(before) })
+	a.targets = slices.DeleteFunc(a.targets, func(d distribution) bool { return d.end.Before(before) })
 }
 
 // listen opens an endpoint for one replica.
@@ -100,7 +107,7 @@ func (a *amazon) answered(replica int, r *http.Request, body []byte, w *recorder
 	defer a.mu.Unlock()
 	a.answers[w.status]++
 	region := signedFor.FindStringSubmatch(r.Header.Get("Authorization"))
-	if !a.keep || w.status != http.StatusOK || region == nil {
+	if w.status != http.StatusOK || region == nil {
 		return
 	}
 	switch {

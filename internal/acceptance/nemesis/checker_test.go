@@ -268,7 +268,7 @@ func (c *checker) ends() {
 			switch {
 			case f.ended == nil:
 				c.wrong("R18", "failover %s of agent %s, detected by event %d, has no end", id, agent, f.detected.seq)
-			case f.completed:
+			case f.completed && f.detected.at.After(c.r.since):
 				c.completed(f)
 			}
 		}
@@ -418,6 +418,9 @@ func (c *checker) begins() {
 	}
 	for _, s := range c.stories {
 		for _, f := range s.failovers {
+			if f.detected.at.Before(c.r.since) {
+				continue
+			}
 			c.wanted("R4", f, f.detected, f.to, causes[f.id])
 			if f.cancelled {
 				c.wanted("R10", f, f.ended, f.from, causes[f.id])
@@ -511,8 +514,8 @@ func (c *checker) client(h *heard) {
 				}
 				anew, at = true, -1
 			case x.event == "draining":
-				if somewhere(seq, epoch) {
-					if at >= 0 && seq < at {
+				if somewhere(seq, epoch) && at >= 0 { // else it is the cursor that nobody has looked at yet
+					if seq < at {
 						bad(n, "draining at %s, known is everything up to %d", x.id, at)
 					}
 					c.none(h, want, at, seq, func(e logged) { bad(n, "draining at %s, before %s of event %d", x.id, e.event, e.seq) })

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -68,8 +69,9 @@ func (d *desktop) run(ctx context.Context) {
 		d.hang = hang
 		d.mu.Unlock()
 		d.connect(conn, hang, transport, addresses[replica], &c)
-		if n := len(c.frames); n > 0 {
-			cursor, spoiled = c.frames[n-1].id, false
+		for _, f := range c.frames {
+			cursor = f.id
+			spoiled = spoiled && f.event == "draining" // which tells the cursor back
 		}
 		hang()
 		pause := time.NewTimer(20*time.Millisecond + time.Duration(d.rng.IntN(60))*time.Millisecond)
@@ -172,11 +174,17 @@ func (d *desktop) drop(next int, spoil func(string) string) {
 	}
 }
 
-// stop ends the client, and returns what it heard.
-func (d *desktop) stop() heard {
+// heard is everything that the client has heard so far.
+func (d *desktop) heard() heard {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return heard{name: d.name, agent: d.agent, connections: slices.Clone(d.list)}
+}
+
+// stop ends the client.
+func (d *desktop) stop() {
 	d.cancel()
 	<-d.done
-	return heard{name: d.name, agent: d.agent, connections: d.list}
 }
 
 // spoilers make cursors that are no good, as clients of another deployment or with a broken storage may have them.

@@ -36,16 +36,15 @@ func TestNemesis(t *testing.T) {
 		t.Run("seed="+seed, func(t *testing.T) { runSequence(t, program, n) })
 		return
 	}
-	total := sequences(t, program, duration(t, lengthVariable, 8*time.Second), number(t, parallelVariable, 2))
-	t.Logf("%d sequences", total)
+	sequences(t, program, duration(t, lengthVariable, 8*time.Second), number(t, parallelVariable, 2))
+	t.Log(ran.String())
 }
 
 // sequences runs one after the other, so many at once, for a time; it stops at the first that fails.
-func sequences(t *testing.T, program string, length time.Duration, parallel int) (total int64) {
+func sequences(t *testing.T, program string, length time.Duration, parallel int) {
 	// Other sequences each time; what fails tells its seed.
 	first := uint64(time.Now().UnixNano() / int64(time.Millisecond))
 	var begun atomic.Uint64
-	var done atomic.Int64
 	deadline := time.Now().Add(length)
 	var workers sync.WaitGroup
 	for range parallel {
@@ -53,22 +52,28 @@ func sequences(t *testing.T, program string, length time.Duration, parallel int)
 			for time.Now().Before(deadline) && !t.Failed() {
 				seed := first + begun.Add(1)
 				t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { runSequence(t, program, seed) })
-				done.Add(1)
 			}
 		})
 	}
 	workers.Wait()
-	return done.Load()
 }
 
 // runSequence runs one, and tells how to run it again if it fails.
 func runSequence(t *testing.T, program string, seed uint64) {
 	s := newSequence(t, program, seed)
-	length := s.duration(2*time.Second, 6*time.Second)
-	faults := s.run(length)
-	if len(faults) == 0 {
-		return
+	s.begin()
+	defer s.end()
+	faults := s.round(s.duration(2*time.Second, 6*time.Second))
+	ran.add(s)
+	if len(faults) > 0 {
+		s.tell(faults)
+		t.Errorf("once more:\n\n\t%s=%d go test -run 'TestNemesis$' ./internal/acceptance/nemesis\n", seedVariable, seed)
 	}
+}
+
+// tell says what is wrong, and leaves what is needed to understand it.
+func (s *sequence) tell(faults []string) {
+	t, seed := s.t, s.seed
 	for i, f := range faults {
 		if i == 20 {
 			t.Errorf("… and %d more", len(faults)-i)
@@ -88,7 +93,25 @@ func runSequence(t *testing.T, program string, seed uint64) {
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "events.log"), []byte(text), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "steps.txt"), []byte(s.story()), 0o600))
-	t.Errorf("what happened is in %s; once more:\n\n\t%s=%d go test -run 'TestNemesis$' ./internal/acceptance/nemesis\n", dir, seedVariable, seed)
+	t.Errorf("what happened is in %s", dir)
+}
+
+// sums counts what all sequences had.
+type sums struct{ sequences, events, failovers, ends, frozen atomic.Int64 }
+
+var ran sums
+
+func (n *sums) add(s *sequence) {
+	n.sequences.Add(1)
+	n.events.Add(int64(s.events))
+	n.failovers.Add(int64(s.failovers))
+	n.ends.Add(int64(len(s.reigns)))
+	n.frozen.Add(int64(len(s.cluster.frozen)))
+}
+
+func (n *sums) String() string {
+	return fmt.Sprintf("%d sequences, %d events, %d failovers, %d terms of leaders, %d times frozen", n.sequences.Load(), n.events.Load(),
+		n.failovers.Load(), n.ends.Load(), n.frozen.Load())
 }
 
 func failoverIDs(status int, body []byte) (ids []string) {

@@ -12,6 +12,9 @@ type record struct {
 	global  bool // routing
 	ccpURLs map[string]string
 
+	// since is from when on what Amazon Connect answered is here. What was completed before then was looked at before.
+	since time.Time
+
 	confirmWithin   time.Duration // of the configuration
 	regionDownAfter time.Duration
 

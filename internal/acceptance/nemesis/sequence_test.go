@@ -30,18 +30,24 @@ const (
 type sequence struct {
 	*cluster
 	t     testing.TB
+	seed  uint64
 	rng   *rand.Rand
 	steps []step
 	busy  sync.WaitGroup // steps that take their time
 	// freed says that a lost leader's lease need not run out.
 	freed bool
+	// differing says that agents have another id in the replica's Region.
+	differing bool
 
 	people   []string // ids
 	desktops []*desktop
 	contacts []contact
 	failures []string
+	spared   int // the replica that is never ended; -1: none
+	since    time.Time
 
-	forced int
+	forced            int
+	events, failovers int // in the log by now
 }
 
 // step is something that happens at a moment of the sequence.
@@ -72,13 +78,14 @@ func newSequence(t testing.TB, program string, seed uint64) *sequence {
 	if rng.IntN(5) == 0 {
 		confirmations = 2
 	}
-	s := &sequence{t: t, rng: rng, freed: rng.IntN(5) > 0}
-	s.cluster = newCluster(t, program, newAmazon(floor, true), replicas, func(c *config.Config) {
+	s := &sequence{t: t, seed: seed, rng: rng, freed: rng.IntN(5) > 0, spared: -1}
+	s.cluster = newCluster(t, program, newAmazon(floor), replicas, func(c *config.Config) {
 		c.Failover.Pace, c.Poll.Confirmations = pace, confirmations
 		if floor.View == connectsim.Global {
 			c.FailoverGroups[0].Routing = config.Global
 		}
 	})
+	s.differing = floor.DifferingUserIDs
 	for _, p := range s.amazon.Agents() {
 		s.people = append(s.people, p.ID)
 	}
@@ -277,8 +284,19 @@ func (s *sequence) victim() func() *replica {
 	}
 }
 
+// ended draws a replica that may be ended.
+func (s *sequence) ended() func() *replica {
+	victim := s.victim()
+	return func() *replica {
+		if r := victim(); r.n != s.spared {
+			return r
+		}
+		return s.replicas[(s.spared+1)%len(s.replicas)]
+	}
+}
+
 func (s *sequence) planKill(at time.Duration) {
-	victim, free, back := s.victim(), s.freed, s.duration(0, time.Second)
+	victim, free, back := s.ended(), s.freed, s.duration(0, time.Second)
 	s.add(at, func() {
 		r := victim()
 		s.busy.Go(func() {
@@ -308,7 +326,7 @@ func (s *sequence) planFreeze(at time.Duration) {
 }
 
 func (s *sequence) planRestart(at time.Duration) {
-	victim := s.victim()
+	victim := s.ended()
 	s.add(at, func() {
 		r := victim()
 		s.busy.Go(func() {
@@ -420,6 +438,9 @@ func (s *sequence) planSignOut(at time.Duration) {
 
 func (s *sequence) planHire(at time.Duration) {
 	s.add(at, func() {
+		if len(s.people) == 3*agents || s.differing {
+			return // until the users are listed, who has two ids can be taken for two people
+		}
 		id, err := s.amazon.AddAgent("", "")
 		if err != nil {
 			s.wrong("add an agent: %v", err)
@@ -439,17 +460,11 @@ func (s *sequence) listen(kind, agent string) {
 	s.desktops = append(s.desktops, newDesktop(name, agent, s.own().Uint64(), s.addresses))
 }
 
-// run is the whole sequence; it returns everything that the checker finds.
-func (s *sequence) run(length time.Duration) []string {
-	s.plan(length)
+// begin starts everything, and returns when the floor is known.
+func (s *sequence) begin() {
 	for _, r := range s.replicas {
 		r.start()
 	}
-	defer func() {
-		for _, d := range s.desktops {
-			d.stop()
-		}
-	}()
 	s.until("the floor is known", atRest, func() string { return s.unlike(func(p connectsim.AgentInfo) string { return p.ActiveRegion }) })
 	for _, id := range s.people {
 		s.listen("desktop", id)
@@ -457,6 +472,19 @@ func (s *sequence) run(length time.Duration) []string {
 	for range 2 {
 		s.listen("console", "")
 	}
+}
+
+// end stops all clients.
+func (s *sequence) end() {
+	for _, d := range s.desktops {
+		d.stop()
+	}
+}
+
+// round is one plan from its beginning to the rest that follows; it returns everything that the checker finds.
+func (s *sequence) round(length time.Duration) []string {
+	s.steps, s.failures = nil, nil
+	s.plan(length)
 	begun := time.Now()
 	for _, x := range s.steps {
 		if wait := x.at - time.Since(begun); wait > 0 {
@@ -467,15 +495,32 @@ func (s *sequence) run(length time.Duration) []string {
 	s.busy.Wait()
 	s.mend()
 	s.until("everything comes to rest", atRest, s.unrest)
-	var clients []heard
-	for _, d := range s.desktops {
-		clients = append(clients, d.stop())
-	}
-	s.desktops = nil
-	r, err := s.collect(s.contacts)
+	r, err := s.record()
 	require.NoError(s.t, err)
-	r.clients = clients
+	s.events, s.failovers = len(r.log), len(r.failovers)
 	return append(s.failures, check(r)...)
+}
+
+// record is everything at one moment: nothing happens while it is made, or it is made again.
+func (s *sequence) record() (r *record, err error) {
+	for range 20 {
+		if r, err = s.collect(s.contacts); err != nil {
+			return nil, err
+		}
+		s.until("everybody has heard", atRest, s.unrest)
+		for _, d := range s.desktops {
+			r.clients = append(r.clients, d.heard())
+		}
+		_, log, err := s.readLog()
+		if err != nil {
+			return nil, err
+		}
+		if len(log) == len(r.log) {
+			break
+		}
+	}
+	r.since = s.since
+	return r, nil
 }
 
 // until waits for something that only time brings; why says what is still in the way.
