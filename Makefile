@@ -29,7 +29,7 @@ help: ## This list
 .PHONY: demo
 demo: ## A simulated contact centre, the service and its database; SHIFT=1 shifts the floor by itself
 	@scripts/setup demo
-	@$(ENV) mkdir -p $(CACHE)/bin; go build -o $(CACHE)/bin/ ./cmd/demo ./cmd/connectsim; \
+	@$(ENV) mkdir -p $(CACHE)/bin; go build -o $(CACHE)/bin/ ./cmd/demo ./cmd/connectsim ./cmd/server; \
 	exec $(CACHE)/bin/demo $(if $(SHIFT),--shift) $(DEMO_FLAGS)
 
 .PHONY: test

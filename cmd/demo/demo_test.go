@@ -30,7 +30,7 @@ func quick(t *testing.T) *demo {
 	floor.CallsPerHour, floor.Talk, floor.AfterContactWork = 600, connectsim.Duration(2*time.Second), connectsim.Duration(time.Second)
 	floor.ChatsPerHour, floor.Missed, floor.Hold = 0, -1, -1 // these take longer
 	return &demo{
-		Agents: 20, Listen: "127.0.0.1:0", Sim: "127.0.0.1:0", Dir: dir, command: command, floor: floor, every: 100 * time.Millisecond,
+		Agents: 20, Listen: "127.0.0.1:0", Sim: "127.0.0.1:0", Panels: []string{"127.0.0.1:0", "127.0.0.1:0"}, Page: "127.0.0.1:0", Dir: dir, command: command, floor: floor, every: 100 * time.Millisecond,
 		poll: "poll: {distributionInterval: 2s, agentInterval: 2s, drainInterval: 1s}",
 	}
 }

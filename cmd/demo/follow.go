@@ -23,6 +23,8 @@ type follower struct {
 	agents int
 	every  time.Duration
 	client *http.Client
+
+	held, desktop string // an agent whose call a person has to end, and where
 }
 
 func get[T any](ctx context.Context, f *follower, path string) (v T, err error) {
@@ -143,7 +145,7 @@ func (f *follower) toTheEnd(ctx context.Context, now shift) error {
 		return nil
 	}
 	fmt.Fprintf(f.out, "\n%9s %9s %9s %10s   agents, on their way to %s\n", "", "detected", "pending", "completed", now.to)
-	last, again := "", false
+	last, again, hinted := "", false, false
 	if err := f.poll(ctx, f.every, func(s contract.GroupSummary) bool {
 		moved := 0
 		for _, c := range s.ByActiveRegion {
@@ -154,6 +156,11 @@ func (f *follower) toTheEnd(ctx context.Context, now shift) error {
 		if line := fmt.Sprintf("%9d %9d %10d", s.Detected, s.Pending, moved); line != last {
 			fmt.Fprintf(f.out, "%7.1f s %s\n", time.Since(now.at).Seconds(), line)
 			last = line
+		}
+		if f.held != "" && moved == f.agents-1 && s.Pending == 1 && !hinted {
+			if hinted = true; f.holds(f.held) {
+				fmt.Fprintf(f.out, "\nThe last one is on the call that you have to end, and clear: %s\n", f.desktop)
+			}
 		}
 		again = f.lastShift().at.After(now.at)
 		return again || moved == f.agents
@@ -180,6 +187,12 @@ func (f *follower) toTheEnd(ctx context.Context, now shift) error {
 	}
 	f.sumUp(failovers, now.at)
 	return nil
+}
+
+// holds says whether an agent has an open contact.
+func (f *follower) holds(agent string) bool {
+	a, err := f.sim.Agent(agent)
+	return err == nil && len(a.Contacts) > 0
 }
 
 // failovers are the completed ones of a shift.

@@ -17,6 +17,13 @@ Changeover is running: {{.Agents}} agents at work in {{.East}}, and {{.West}} st
   simulated Connect    {{.Simulator}}   (both Regions; the Region is in the signature)
   configuration, log   {{.Config}}, {{.Log}}
 
+Open a desktop in your browser, and leave it open when you shift
+
+  {{.Desktop}}/?agent={{.AgentID}}
+      {{.Username}}{{if .OnCall}}, who is on a call. It lasts until you end it, and clear it, in the desktop{{end}}
+  {{.Desktop}}/?agent={{.IdleID}}
+      {{.Idle}}, who takes contacts as everybody does
+
 Look at it
 
   curl -s {{.Service}}/v1/summary                      the floor at a glance
@@ -25,9 +32,10 @@ Look at it
   curl -s {{.Service}}/v1/failover-groups              the two instances and their Regions' health
   curl -s {{.Service}}/metrics                         Prometheus;  /readyz  /openapi.yaml  are there too
 
-Watch one agent ({{.Username}}{{if .OnCall}}, who is on a call now{{end}})
+Watch one agent ({{.Username}}), or all
 
   curl -N -H 'Accept: text/event-stream' {{.Service}}/v1/agents/{{.AgentID}}/events
+  {{.Server}} watch --all --endpoint {{.Service}}
 
 Shift the floor to {{.West}}, as an administrator does (AWS CLI 2.10 or 1.27 and newer)
 
@@ -47,24 +55,31 @@ What becomes of it is shown here. Ctrl-C ends everything.
 
 `))
 
-// guide says what there is to see and to do.
-func (d *demo) guide(out io.Writer, f *follower, simURL, configFile, logFile string) {
+// guide says what there is to see and to do. Unless the floor is shifted without anybody looking, it gives one agent a call that only a
+// person ends.
+func (d *demo) guide(out io.Writer, f *follower, at addresses, configFile, logFile string) error {
 	agents := f.sim.Agents()
-	watched := agents[0]
-	onCall := func(a connectsim.AgentInfo) bool {
-		return slices.ContainsFunc(a.Contacts, func(c connectsim.ContactInfo) bool { return c.Channel == connectsim.ChannelVoice })
+	idle := slices.DeleteFunc(slices.Clone(agents), func(a connectsim.AgentInfo) bool { return len(a.Contacts) > 0 })
+	if len(idle) < 2 {
+		idle = agents // so busy a floor is nobody's default
 	}
-	if i := slices.IndexFunc(agents, onCall); i >= 0 {
-		watched = agents[i]
+	watched, other := idle[0], idle[len(idle)-1]
+	if !d.Shift {
+		if _, err := f.sim.StartContact(watched.ID, connectsim.ChannelVoice); err != nil {
+			return err
+		}
+		f.held, f.desktop = watched.ID, at.desktop+"/?agent="+watched.ID
 	}
 	if err := guideText.Execute(out, map[string]any{
-		"Agents": len(agents), "East": east, "West": west, "Service": f.url, "Simulator": simURL, "Config": configFile, "Log": logFile,
-		"Username": watched.Username, "OnCall": onCall(watched), "AgentID": watched.ID,
+		"Agents": len(agents), "East": east, "West": west, "Service": at.service, "Simulator": at.simulator, "Config": configFile, "Log": logFile,
+		"Desktop": at.desktop, "Username": watched.Username, "OnCall": !d.Shift, "AgentID": watched.ID, "IdleID": other.ID, "Idle": other.Username,
 		// The ARN: a bare id resolves only in the Region of the source instance.
 		"TDG": "arn:aws:connect:" + east + ":" + account + ":traffic-distribution-group/" + connectsim.DefaultTDGID, "Command": d.command,
+		"Server": filepath.Join(filepath.Dir(d.command), "server"),
 	}); err != nil {
 		panic(err) // the template is wrong
 	}
+	return nil
 }
 
 // simulatorCommand is connectsim, which make demo builds beside this program.

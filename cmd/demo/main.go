@@ -27,6 +27,7 @@ import (
 	"changeover/internal/config"
 	"changeover/internal/connectsim"
 	"changeover/internal/postgres"
+	"changeover/web/desktop"
 )
 
 const (
@@ -41,6 +42,8 @@ type demo struct {
 	Agents int           `help:"Agents on the floor." default:"200"`
 	Listen string        `help:"Address of the service; a free port if it is taken." default:"127.0.0.1:8080"`
 	Sim    string        `name:"simulator" help:"Address of the simulated Amazon Connect; a free port if it is taken." default:"127.0.0.1:8081"`
+	Panels []string      `name:"panel" help:"Addresses of the Regions' simulated Contact Control Panels; free ports if they are taken." default:"127.0.0.1:8082,127.0.0.1:8083"`
+	Page   string        `name:"desktop" help:"Address of the desktop; a free port if it is taken." default:"127.0.0.1:8090"`
 	Dir    string        `help:"Where the log and the configuration are written." default:".cache"`
 
 	command string // connectsim
@@ -100,14 +103,20 @@ func (d *demo) run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer stopDatabase()
-	sim, simURL, stopSim, err := d.startSimulator(ctx)
+	var web servers
+	defer web.stop()
+	sim, at, err := d.startSimulator(ctx, &web)
 	if err != nil {
 		return err
 	}
-	defer stopSim()
-	configFile, c, err := d.configure(ctx, database, simURL)
+	page, err := listen(ctx, d.Page)
 	if err != nil {
-		return err
+		return fmt.Errorf("desktop: %w", err)
+	}
+	at.desktop = "http://" + page.Addr().String()
+	configFile, c, err := d.configure(ctx, database, at)
+	if err != nil {
+		return errors.Join(err, page.Close())
 	}
 	service, err := app.New(ctx, c, app.Options{Log: log})
 	if err != nil {
@@ -118,16 +127,57 @@ func (d *demo) run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 
-	f := &follower{out: out, sim: sim, url: "http://" + service.Addr(), agents: d.Agents, every: d.every, client: &http.Client{Timeout: 5 * time.Second}}
+	at.service = "http://" + service.Addr()
+	h, err := desktop.Handler(desktop.Settings{
+		Endpoints: []string{at.service}, Heartbeat: c.Stream.Heartbeat.Milliseconds(), LoginURL: at.simulator,
+		CCPs: []desktop.CCP{{Region: east, URL: at.panels[0]}, {Region: west, URL: at.panels[1]}},
+	})
+	if err != nil {
+		return errors.Join(err, page.Close())
+	}
+	web.serve(page, h)
+
+	f := &follower{out: out, sim: sim, url: at.service, agents: d.Agents, every: d.every, client: &http.Client{Timeout: 5 * time.Second}}
 	defer f.client.CloseIdleConnections()
 	if err := f.untilKnown(ctx); err != nil {
 		return ended(ctx, err)
 	}
-	d.guide(out, f, simURL, configFile, logFile.Name())
+	if err := d.guide(out, f, at, configFile, logFile.Name()); err != nil {
+		return err
+	}
 	if !d.Shift {
 		return ended(ctx, f.follow(ctx))
 	}
-	return ended(ctx, d.shift(ctx, f, simURL))
+	return ended(ctx, d.shift(ctx, f, at.simulator))
+}
+
+// addresses of what the demo serves.
+type addresses struct {
+	service, simulator, desktop string
+	panels                      []string // by Region
+}
+
+// servers are the web servers of the demo beside the service's own.
+type servers struct {
+	all  []*http.Server
+	ends []func() // of what runs beside them
+	wg   sync.WaitGroup
+}
+
+func (s *servers) serve(l net.Listener, h http.Handler) {
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	s.all = append(s.all, server)
+	s.wg.Go(func() { _ = server.Serve(l) }) // ends with Close
+}
+
+func (s *servers) stop() {
+	for _, server := range s.all {
+		_ = server.Close()
+	}
+	for _, end := range s.ends {
+		end()
+	}
+	s.wg.Wait()
 }
 
 // ended makes an interruption what it is: no error.
@@ -174,25 +224,34 @@ func startDatabase(ctx context.Context, log *slog.Logger) (url string, stop func
 	}, nil
 }
 
-func (d *demo) startSimulator(ctx context.Context) (*connectsim.Sim, string, func(), error) {
+// startSimulator runs until web is stopped.
+func (d *demo) startSimulator(ctx context.Context, web *servers) (*connectsim.Sim, addresses, error) {
+	var at addresses
 	sim := connectsim.New(connectsim.Config{
 		Seed: 1, Regions: [2]string{east, west}, Account: account, Agents: d.Agents, Floor: d.floor,
 		RatePerSecond: 2, Burst: 5, UpdateWindow: 2 * time.Second, Lag: time.Second, MoveDelay: 8 * time.Second, AvailableAfter: 2 * time.Second,
 	})
 	l, err := listen(ctx, d.Sim)
 	if err != nil {
-		return nil, "", nil, fmt.Errorf("simulated Amazon Connect: %w", err)
+		return nil, at, fmt.Errorf("simulated Amazon Connect: %w", err)
 	}
-	server := &http.Server{Handler: sim.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	at.simulator = "http://" + l.Addr().String()
+	web.serve(l, sim.Handler())
+	for i, region := range sim.Regions() {
+		h, err := sim.CCP(region)
+		if err != nil {
+			return nil, at, err
+		}
+		if l, err = listen(ctx, d.Panels[i]); err != nil {
+			return nil, at, fmt.Errorf("contact control panel of %s: %w", region, err)
+		}
+		at.panels = append(at.panels, "http://"+l.Addr().String()+"/ccp-v2/")
+		web.serve(l, h)
+	}
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	var wg sync.WaitGroup
-	wg.Go(func() { sim.Run(life) })
-	wg.Go(func() { _ = server.Serve(l) }) // ends with Close
-	return sim, "http://" + l.Addr().String(), func() {
-		end()
-		_ = server.Close()
-		wg.Wait()
-	}, nil
+	web.wg.Go(func() { sim.Run(life) })
+	web.ends = append(web.ends, end)
+	return sim, at, nil
 }
 
 // listen takes the address, or any free port of it if another program has it.
@@ -210,21 +269,22 @@ var configuration = template.Must(template.New("").Parse(`# The configuration of
 http: {listen: "{{.Listen}}"}
 database: {url: "{{.Database}}"}
 auth: {mode: none}
+cors: {allowedOrigins: ["{{.Desktop}}"]}
 stream: {drain: 500ms}
 {{.Poll}}
 failoverGroups:
   - name: demo
     instances:
-{{- range .Regions}}
-      - region: {{.}}
+{{- range $i, $region := .Regions}}
+      - region: {{$region}}
         instanceId: {{$.Instance}}
-        ccpUrl: https://{{.}}.demo.my.connect.aws/ccp-v2/
+        ccpUrl: {{index $.Panels $i}}
         endpoint: {{$.Simulator}}
 {{- end}}
 `))
 
 // configure writes the configuration to a file, as an operator would, and loads it.
-func (d *demo) configure(ctx context.Context, database, simURL string) (string, *config.Config, error) {
+func (d *demo) configure(ctx context.Context, database string, at addresses) (string, *config.Config, error) {
 	// Whether the port is free is known only by taking it. It is given back at once, for the service to take.
 	l, err := listen(ctx, d.Listen)
 	if err != nil {
@@ -237,7 +297,7 @@ func (d *demo) configure(ctx context.Context, database, simURL string) (string, 
 	var text strings.Builder
 	if err := configuration.Execute(&text, map[string]any{
 		"Listen": address, "Database": database, "Poll": d.poll, "Regions": []string{east, west},
-		"Instance": connectsim.DefaultInstanceID, "Simulator": simURL,
+		"Instance": connectsim.DefaultInstanceID, "Simulator": at.simulator, "Panels": at.panels, "Desktop": at.desktop,
 	}); err != nil {
 		return "", nil, fmt.Errorf("write the configuration: %w", err)
 	}

@@ -39,8 +39,11 @@ func (st *step) report(o Report) {
 	if o.HasContacts {
 		st.reportContacts(a, g, o)
 	}
-	if f := a.Failover; f != nil && !f.StaleSince.IsZero() && d.ActiveRegion == f.To && d.ActiveAt.Equal(o.At) {
-		st.leftRegion(a)
+	if f := a.Failover; f != nil && o.ActiveRegion == f.To {
+		st.forgetReported(a, g, o)
+		if !f.StaleSince.IsZero() && d.ActiveAt.Equal(o.At) {
+			st.leftRegion(a)
+		}
 	}
 	if o.Standby != nil && g.has(o.Standby.Region) {
 		a.Standby = o.Standby
@@ -111,6 +114,22 @@ func (st *step) reportContacts(a *Agent, g *Group, o Report) {
 			st.touchFailover(a, f)
 		}
 	}
+}
+
+// forgetReported takes back what earlier reports named in the Region that the CCP has left since: it leaves when its contacts are
+// cleared, or by force, and then Amazon's list alone says what is open there (R15). With global routing there is one list, which
+// the report is about already.
+func (st *step) forgetReported(a *Agent, g *Group, o Report) {
+	if g.Routing != Regional {
+		return
+	}
+	list := a.list(g, a.Failover.From)
+	for i := range list.Contacts {
+		if c := &list.Contacts[i]; c.ReportedAt.Before(o.At) {
+			c.ReportedAt = time.Time{}
+		}
+	}
+	list.Contacts = slices.DeleteFunc(list.Contacts, func(c Contact) bool { return c.Desktop && c.ReportedAt.IsZero() })
 }
 
 // report notes that the agent's desktop listed the contact.

@@ -282,6 +282,11 @@ func (w *witness) report(o Report) {
 	if g.has(o.ActiveRegion) {
 		a.desktop.active = o.ActiveRegion
 	}
+	defer func() { // a CCP that has left a Region has nothing open there, unless it says so
+		if f := a.open; f != nil && g.Routing == Regional && o.ActiveRegion == f.to && a.reported[f.from].at.Before(o.At) {
+			delete(a.reported, f.from)
+		}
+	}()
 	if !o.HasContacts {
 		return
 	}

@@ -126,8 +126,8 @@ function update(to) {
     [worksIn, next] = [to.activeRegion, ''];
     tell('acknowledge', { id: portId });
   }
+  if (changed && configured) tell('agent::update', agentData()); // the contact is cleared first
   if (resilient && configured) failover();
-  if (changed && configured) tell('agent::update', agentData());
   show();
 }
 
