@@ -106,7 +106,7 @@ export function bridgeStreams(connect: StreamsApi, failover: FailoverClient, opt
   let configureError: Report["configureError"] | undefined;
   let sent = "";
   let sending = false;
-  let due = false;
+  let due: { always: boolean } | undefined; // meanwhile another one was asked for
   let held: FailoverCompleted | undefined; // told by the service, and not by the panel yet
   let apart: { since: number; told: boolean } | undefined;
 
@@ -119,9 +119,8 @@ export function bridgeStreams(connect: StreamsApi, failover: FailoverClient, opt
 
   const resilient = () => api.globalResiliency?.globalResiliencyEnabled === true;
 
-  /** Where the panel works. Without Global Resiliency that of the agent's own ARN, which each Region has another of. */
-  const ccpRegion = (): string | null => {
-    if (resilient()) return api.globalResiliency!.getActiveRegion() ?? null;
+  /** The Region of the agent data that Streams holds: that of the agent's own ARN, which each Region has another of. */
+  const dataRegion = (): string | null => {
     try {
       const { agentARN } = (new api.Agent() as { getConfiguration(): { agentARN?: string } }).getConfiguration();
       return agentARN?.split(":")[3] || null;
@@ -129,6 +128,9 @@ export function bridgeStreams(connect: StreamsApi, failover: FailoverClient, opt
       return null; // no agent data yet
     }
   };
+
+  /** Where the panel works. */
+  const ccpRegion = (): string | null => (resilient() ? api.globalResiliency!.getActiveRegion() ?? null : dataRegion());
 
   const contacts = (): Report["contacts"] => {
     let all: StreamsContact[];
@@ -163,9 +165,11 @@ export function bridgeStreams(connect: StreamsApi, failover: FailoverClient, opt
       const other = standby(region);
       if (other) r.standby = other;
     }
-    if (list && region) {
+    // Right after a switch Streams still holds the contacts of the Region that it left.
+    const of = dataRegion() ?? region;
+    if (list && of) {
       r.contacts = list;
-      r.contactsRegion = region;
+      r.contactsRegion = of;
     }
     if (configureError !== undefined) r.configureError = configureError;
     else if (resilient() && region) r.configureError = null;
@@ -177,7 +181,7 @@ export function bridgeStreams(connect: StreamsApi, failover: FailoverClient, opt
     if (closed || attachedAt === undefined) return;
     compare();
     if (sending) {
-      due = true;
+      due = { always: always || due?.always === true };
       return;
     }
     const r = report();
@@ -193,10 +197,9 @@ export function bridgeStreams(connect: StreamsApi, failover: FailoverClient, opt
       if (!closed) emitter.emit("error", error);
     }).finally(() => {
       sending = false;
-      if (due) {
-        due = false;
-        send(false);
-      }
+      const again = due;
+      due = undefined;
+      if (again) send(again.always);
     });
   };
   /** Without a failover there is nothing to wait for, and every report is work for the service. */
