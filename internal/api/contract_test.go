@@ -31,6 +31,9 @@ type documented struct {
 	op               *openapi3.Operation
 }
 
+// shiftID is that of the first shift of a database: what was known first is no shift, and has the number before.
+const shiftID = "2"
+
 // bodies are good bodies by operation.
 var bodies = map[string]any{
 	"reportObservation":  map[string]any{"activeRegion": east},
@@ -46,7 +49,7 @@ func operations(t testing.TB, failoverID string) (list []documented) {
 	doc, err := openapi3.NewLoader().LoadFromData(document.Document)
 	require.NoError(t, err)
 	require.NoError(t, doc.Validate(t.Context()))
-	path := strings.NewReplacer("{agentId}", jane, "{failoverId}", failoverID, "{tdgId}", tdgID, "{region}", east, "{name}", "main")
+	path := strings.NewReplacer("{agentId}", jane, "{failoverId}", failoverID, "{tdgId}", tdgID, "{region}", east, "{name}", "main", "{shiftId}", shiftID)
 	for pattern, item := range doc.Paths.Map() {
 		for method, op := range item.Operations() {
 			d := documented{id: op.OperationID, method: method, path: path.Replace(pattern), op: op, body: bodies[op.OperationID]}
@@ -59,7 +62,7 @@ func operations(t testing.TB, failoverID string) (list []documented) {
 		}
 	}
 	slices.SortFunc(list, func(a, b documented) int { return strings.Compare(a.id, b.id) })
-	require.Equal(t, 29, len(list)) //nolint:testifylint // the list itself says nothing
+	require.Equal(t, 32, len(list)) //nolint:testifylint // the list itself says nothing
 	return list
 }
 
@@ -174,7 +177,7 @@ func TestPagingParameters(t *testing.T) {
 			require.Equal(t, "cursor", p.Errors[0].Field, "%s cursor=%s", d.id, cursor)
 		}
 	}
-	require.Equal(t, 9, lists)
+	require.Equal(t, 10, lists)
 }
 
 // permissions is the whole table of who may do what, written out for people to check: x-roles of the document has to come to it.
@@ -186,6 +189,7 @@ var permissions = map[string]string{
 	"createStreamTicket": "o-aa", "reportObservation": "o---",
 	"listFailovers": "-aaa", "getFailover": "oaaa", "forceFailover": "o-aa", "forceFailovers": "--aa",
 	"pauseFailoverGroup": "--aa", "resumeFailoverGroup": "--aa", "planFailoverGroup": "-aaa",
+	"listShifts": "-aaa", "getShift": "-aaa", "getShiftFailovers": "-aaa",
 	"getEvents": "-aaa", "getSummary": "-aaa", "listConnections": "-aaa", "listAudit": "---a",
 	"createSession": "aaaa", "deleteSession": "aaaa", // one's own by their nature
 	"livez": "public", "readyz": "public", "metrics": "public", "openapi": "public",
@@ -271,7 +275,7 @@ func TestRoles(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, 25*16*3, checked)
+	require.Equal(t, 28*16*3, checked)
 }
 
 // noSessions are sessions without tokens behind them.

@@ -36,6 +36,8 @@ type Store interface {
 	Failovers(ctx context.Context, f store.FailoverFilter, p store.Page) ([]*failover.Failover, string, error)
 	Failover(ctx context.Context, id string) (*failover.Failover, error)
 	Summary(ctx context.Context) ([]store.GroupSummary, error)
+	Shifts(ctx context.Context, f store.ShiftFilter, p store.Page) ([]store.PastShift, string, error)
+	ShiftReport(ctx context.Context, id int64) (store.ShiftReport, error)
 	Connections(ctx context.Context, agentID string, p store.Page) ([]store.Connection, string, error)
 
 	LogState(ctx context.Context) (store.LogState, error)

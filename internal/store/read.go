@@ -144,6 +144,7 @@ type FailoverFilter struct {
 	Status               failover.Status
 	FromRegion, ToRegion string
 	Since                time.Time // detected then or later
+	Until                time.Time // detected before; zero: at any time
 }
 
 // Failovers lists failovers, the latest detection first.
@@ -162,6 +163,7 @@ func (s *Store) Failovers(ctx context.Context, f FailoverFilter, p Page) (failov
 	if f.Since.IsZero() {
 		params.Since = pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
 	}
+	params.Until = forever(f.Until)
 	if keys != nil {
 		at, err := strconv.ParseInt(keys[0], 10, 64)
 		if err != nil {

@@ -400,6 +400,68 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/shifts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List shifts
+         * @description Every change of where the agents of a traffic distribution group work, the latest first, with what became of the failovers until the next one. What is the first that is known
+         *     of a group is no shift.
+         */
+        get: operations["listShifts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/shifts/{shiftId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Report on a shift
+         * @description How long each phase took, what stalled, what was forced and by whom; of a shift that is under way, so far.
+         */
+        get: operations["getShift"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/shifts/{shiftId}/failovers.csv": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download the failovers of a shift
+         * @description One line for each failover, the latest detection first, for spreadsheets: RFC 4180 with a header, in UTF-8. Times are RFC 3339 in UTC, durations are in seconds. A text that a spreadsheet
+         *     would take for a formula has an apostrophe before it.
+         */
+        get: operations["getShiftFailovers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/events": {
         parameters: {
             query?: never;
@@ -1209,6 +1271,144 @@ export interface components {
             /** @description Cannot be told. */
             unknown: number;
         };
+        /**
+         * @description The number of a shift.
+         * @example 42
+         */
+        ShiftId: string;
+        /** @description A change of where a traffic distribution group's agents work, and what became of the failovers until the next one. */
+        PastShift: {
+            shiftId: components["schemas"]["ShiftId"];
+            /** @description The failover group. */
+            failoverGroup: string;
+            /** @description The traffic distribution group. */
+            tdgId: string;
+            /** @description Where its agents worked. */
+            before: components["schemas"]["Share"][] | null;
+            /** @description Where they work since; null if that is not told any more. */
+            after: components["schemas"]["Share"][] | null;
+            /**
+             * Format: date-time
+             * @description When the change was adopted.
+             */
+            startedAt: string;
+            /**
+             * Format: date-time
+             * @description When the next one was; null of the last one.
+             */
+            endedAt: string | null;
+            /** @description The Region that brought it. */
+            observedBy: string;
+            /** @description Whether it won after a disagreement of the two Regions. */
+            conflict: boolean;
+            /** @description How many were detected in its time. */
+            failovers: number;
+            /** @description How many of them are still detected. */
+            detected: number;
+            /** @description Still pending. */
+            pending: number;
+            /** @description Completed; forced ones are among them. */
+            completed: number;
+            /** @description Cancelled. */
+            cancelled: number;
+            /** @description Completed by force. */
+            forced: number;
+            /** @description Completed and not seen in the new Region since. */
+            stalled: number;
+        };
+        /** @description A page of shifts. */
+        ShiftList: {
+            /** @description The shifts, the latest first. */
+            items: components["schemas"]["PastShift"][];
+            nextCursor?: components["schemas"]["NextCursor"];
+        };
+        /** @description What became of a shift. */
+        ShiftReport: {
+            shift: components["schemas"]["PastShift"];
+            phases: components["schemas"]["ShiftPhases"];
+            /** @description Completed failovers by what the completion rests on. */
+            byEvidence: components["schemas"]["EvidenceCount"][];
+            /** @description Who forced how many, the most first; at most a thousand people. */
+            forcedBy: components["schemas"]["ForcedByCount"][];
+        };
+        /**
+         * @description How long the phases of the failovers took.
+         * @example {
+         *       "detection": {
+         *         "count": 2,
+         *         "p50Seconds": 6.3,
+         *         "p95Seconds": 6.3,
+         *         "maxSeconds": 6.3
+         *       },
+         *       "release": {
+         *         "count": 1,
+         *         "p50Seconds": 0.4,
+         *         "p95Seconds": 0.4,
+         *         "maxSeconds": 0.4
+         *       },
+         *       "pending": {
+         *         "count": 1,
+         *         "p50Seconds": 184.2,
+         *         "p95Seconds": 184.2,
+         *         "maxSeconds": 184.2
+         *       },
+         *       "total": {
+         *         "count": 2,
+         *         "p50Seconds": 92.4,
+         *         "p95Seconds": 175.1,
+         *         "maxSeconds": 184.3
+         *       },
+         *       "confirmation": {
+         *         "count": 0,
+         *         "p50Seconds": null,
+         *         "p95Seconds": null,
+         *         "maxSeconds": null
+         *       }
+         *     }
+         */
+        ShiftPhases: {
+            detection: components["schemas"]["Phase"];
+            release: components["schemas"]["Phase"];
+            pending: components["schemas"]["Phase"];
+            total: components["schemas"]["Phase"];
+            confirmation: components["schemas"]["Phase"];
+        };
+        /**
+         * @description How long it took, over the failovers that have it behind them. `detection`: from the last observation of the old distribution to the detection, an upper bound. `release`: from the detection to the completion of those
+         *     that no contact held. `pending`: from pending to completion. `total`: from the detection to the completion. `confirmation`: from the completion until the agent was seen in the new Region.
+         */
+        Phase: {
+            /** @description How many failovers. */
+            count: number;
+            /**
+             * Format: double
+             * @description The median; null if there is none.
+             */
+            p50Seconds: number | null;
+            /**
+             * Format: double
+             * @description The 95th percentile.
+             */
+            p95Seconds: number | null;
+            /**
+             * Format: double
+             * @description The longest.
+             */
+            maxSeconds: number | null;
+        };
+        /** @description How many completions rest on this. */
+        EvidenceCount: {
+            evidence: components["schemas"]["Evidence"];
+            /** @description How many. */
+            count: number;
+        };
+        /** @description How many failovers somebody forced. */
+        ForcedByCount: {
+            /** @description Who. */
+            by: string;
+            /** @description How many. */
+            count: number;
+        };
         /** @description One of the two instances. */
         Instance: {
             /** @description Its Region. */
@@ -1920,7 +2120,7 @@ export interface components {
         };
         /** @description One dependency. */
         Check: {
-            /** @description `database`, `eventLog`, or `connect/<failover group>/<region>`. */
+            /** @description `database`, `eventLog`, `leader` (unknown: this replica does not lead), or `connect/<failover group>/<region>`. */
             name: string;
             state: components["schemas"]["HealthState"];
             /**
@@ -2941,6 +3141,106 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["Refused"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    listShifts: {
+        parameters: {
+            query?: {
+                /** @description Only those of this failover group. */
+                failoverGroup?: components["parameters"]["FailoverGroupFilter"];
+                /** @description Only those of this traffic distribution group. */
+                tdgId?: components["parameters"]["TdgIdFilter"];
+                /** @description The longest page wanted. */
+                limit?: components["parameters"]["Limit"];
+                /** @description `nextCursor` of the page before. One that is malformed, or of another list, is 400. */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The shifts. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShiftList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    getShift: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The shift. */
+                shiftId: components["schemas"]["ShiftId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The report. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShiftReport"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    getShiftFailovers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The shift. */
+                shiftId: components["schemas"]["ShiftId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The failovers. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    /** @description An attachment with a name made of the shift. */
+                    "Content-Disposition": string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/csv": string;
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
             503: components["responses"]["Unavailable"];

@@ -717,6 +717,20 @@ type EventStream = string
 // * `forced`: somebody forced it
 type Evidence string
 
+// EvidenceCount How many completions rest on this.
+type EvidenceCount struct {
+	// Count How many.
+	Count int `json:"count"`
+
+	// Evidence What a completion rests on.
+	//
+	// * `inferred`: Amazon Connect showed, after the detection, that no contact holds the agent
+	// * `desktop`: the agent's desktop reported that it works in the new Region
+	// * `lastKnown`: the old Region cannot be read, and its last list was empty
+	// * `forced`: somebody forced it
+	Evidence Evidence `json:"evidence"`
+}
+
 // Failover The way of one agent from one Region to another.
 //
 // Examples: {"agentId":"87654321-1111-2222-3333-444455556666","cancelledAt":null,"cause":"distribution","completedAt":null,"confirmedAt":null,"contactIds":["4f3e2d1c-0000-4000-8000-000000000001"],"detectedAt":"2026-11-21T10:15:28Z","evidence":null,"failoverGroup":"main","failoverId":"019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e5f","forced":false,"forcedBy":null,"forcedReason":null,"fromRegion":"us-east-1","initialContactIds":["4f3e2d1c-0000-4000-8000-000000000001"],"pendingAt":"2026-11-21T10:15:30Z","staleSince":null,"stalledAt":null,"status":"pending","tdgId":"0aaaaaaa-0000-0000-0000-000000000001","toRegion":"us-west-2"}
@@ -861,6 +875,15 @@ type ForceRequest struct {
 	Reason ReasonText `json:"reason"`
 }
 
+// ForcedByCount How many failovers somebody forced.
+type ForcedByCount struct {
+	// By Who.
+	By string `json:"by"`
+
+	// Count How many.
+	Count int `json:"count"`
+}
+
 // GroupName The name of a failover group in the configuration.
 //
 // Examples: main
@@ -938,6 +961,59 @@ type LivenessStatus string
 // NextCursor Pass it as `cursor` to get the next page. Missing on the last page.
 type NextCursor = string
 
+// PastShift A change of where a traffic distribution group's agents work, and what became of the failovers until the next one.
+type PastShift struct {
+	// After Where they work since; null if that is not told any more.
+	After []Share `json:"after"`
+
+	// Before Where its agents worked.
+	Before []Share `json:"before"`
+
+	// Cancelled Cancelled.
+	Cancelled int `json:"cancelled"`
+
+	// Completed Completed; forced ones are among them.
+	Completed int `json:"completed"`
+
+	// Conflict Whether it won after a disagreement of the two Regions.
+	Conflict bool `json:"conflict"`
+
+	// Detected How many of them are still detected.
+	Detected int `json:"detected"`
+
+	// EndedAt When the next one was; null of the last one.
+	EndedAt *time.Time `json:"endedAt"`
+
+	// FailoverGroup The failover group.
+	FailoverGroup string `json:"failoverGroup"`
+
+	// Failovers How many were detected in its time.
+	Failovers int `json:"failovers"`
+
+	// Forced Completed by force.
+	Forced int `json:"forced"`
+
+	// ObservedBy The Region that brought it.
+	ObservedBy string `json:"observedBy"`
+
+	// Pending Still pending.
+	Pending int `json:"pending"`
+
+	// ShiftID The number of a shift.
+	//
+	// Examples: 42
+	ShiftID ShiftID `json:"shiftId"`
+
+	// Stalled Completed and not seen in the new Region since.
+	Stalled int `json:"stalled"`
+
+	// StartedAt When the change was adopted.
+	StartedAt time.Time `json:"startedAt"`
+
+	// TdgID The traffic distribution group.
+	TdgID string `json:"tdgId"`
+}
+
 // Pause Completions are held.
 type Pause struct {
 	// By Who paused.
@@ -962,6 +1038,22 @@ type PauseRequest struct {
 
 	// TTLSeconds After so many seconds the pause ends by itself.
 	TTLSeconds *int `json:"ttlSeconds,omitempty"`
+}
+
+// Phase How long it took, over the failovers that have it behind them. `detection`: from the last observation of the old distribution to the detection, an upper bound. `release`: from the detection to the completion of those
+// that no contact held. `pending`: from pending to completion. `total`: from the detection to the completion. `confirmation`: from the completion until the agent was seen in the new Region.
+type Phase struct {
+	// Count How many failovers.
+	Count int `json:"count"`
+
+	// MaxSeconds The longest.
+	MaxSeconds *float64 `json:"maxSeconds"`
+
+	// P50Seconds The median; null if there is none.
+	P50Seconds *float64 `json:"p50Seconds"`
+
+	// P95Seconds The 95th percentile.
+	P95Seconds *float64 `json:"p95Seconds"`
 }
 
 // Plan What a shift would mean.
@@ -1327,6 +1419,62 @@ type Shift struct {
 
 	// TdgID The traffic distribution group.
 	TdgID string `json:"tdgId"`
+}
+
+// ShiftID The number of a shift.
+//
+// Examples: 42
+type ShiftID = string
+
+// ShiftList A page of shifts.
+type ShiftList struct {
+	// Items The shifts, the latest first.
+	Items []PastShift `json:"items"`
+
+	// NextCursor Pass it as `cursor` to get the next page. Missing on the last page.
+	NextCursor *NextCursor `json:"nextCursor,omitempty"`
+}
+
+// ShiftPhases How long the phases of the failovers took.
+//
+// Examples: {"confirmation":{"count":0,"maxSeconds":null,"p50Seconds":null,"p95Seconds":null},"detection":{"count":2,"maxSeconds":6.3,"p50Seconds":6.3,"p95Seconds":6.3},"pending":{"count":1,"maxSeconds":184.2,"p50Seconds":184.2,"p95Seconds":184.2},"release":{"count":1,"maxSeconds":0.4,"p50Seconds":0.4,"p95Seconds":0.4},"total":{"count":2,"maxSeconds":184.3,"p50Seconds":92.4,"p95Seconds":175.1}}
+type ShiftPhases struct {
+	// Confirmation How long it took, over the failovers that have it behind them. `detection`: from the last observation of the old distribution to the detection, an upper bound. `release`: from the detection to the completion of those
+	// that no contact held. `pending`: from pending to completion. `total`: from the detection to the completion. `confirmation`: from the completion until the agent was seen in the new Region.
+	Confirmation Phase `json:"confirmation"`
+
+	// Detection How long it took, over the failovers that have it behind them. `detection`: from the last observation of the old distribution to the detection, an upper bound. `release`: from the detection to the completion of those
+	// that no contact held. `pending`: from pending to completion. `total`: from the detection to the completion. `confirmation`: from the completion until the agent was seen in the new Region.
+	Detection Phase `json:"detection"`
+
+	// Pending How long it took, over the failovers that have it behind them. `detection`: from the last observation of the old distribution to the detection, an upper bound. `release`: from the detection to the completion of those
+	// that no contact held. `pending`: from pending to completion. `total`: from the detection to the completion. `confirmation`: from the completion until the agent was seen in the new Region.
+	Pending Phase `json:"pending"`
+
+	// Release How long it took, over the failovers that have it behind them. `detection`: from the last observation of the old distribution to the detection, an upper bound. `release`: from the detection to the completion of those
+	// that no contact held. `pending`: from pending to completion. `total`: from the detection to the completion. `confirmation`: from the completion until the agent was seen in the new Region.
+	Release Phase `json:"release"`
+
+	// Total How long it took, over the failovers that have it behind them. `detection`: from the last observation of the old distribution to the detection, an upper bound. `release`: from the detection to the completion of those
+	// that no contact held. `pending`: from pending to completion. `total`: from the detection to the completion. `confirmation`: from the completion until the agent was seen in the new Region.
+	Total Phase `json:"total"`
+}
+
+// ShiftReport What became of a shift.
+type ShiftReport struct {
+	// ByEvidence Completed failovers by what the completion rests on.
+	ByEvidence []EvidenceCount `json:"byEvidence"`
+
+	// ForcedBy Who forced how many, the most first; at most a thousand people.
+	ForcedBy []ForcedByCount `json:"forcedBy"`
+
+	// Phases How long the phases of the failovers took.
+	//
+	// Examples: {"confirmation":{"count":0,"maxSeconds":null,"p50Seconds":null,"p95Seconds":null},"detection":{"count":2,"maxSeconds":6.3,"p50Seconds":6.3,"p95Seconds":6.3},"pending":{"count":1,"maxSeconds":184.2,"p50Seconds":184.2,"p95Seconds":184.2},"release":{"count":1,"maxSeconds":0.4,"p50Seconds":0.4,"p95Seconds":0.4},"total":{"count":2,"maxSeconds":184.3,"p50Seconds":92.4,"p95Seconds":175.1}}
+	Phases ShiftPhases `json:"phases"`
+
+	// Shift A change of where a traffic distribution group's agents work, and what became of the failovers until the next one.
+	Shift PastShift `json:"shift"`
 }
 
 // SignInShare Whether a Region does sign-ins.
@@ -1717,6 +1865,21 @@ type CreateSessionParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// ListShiftsParams defines parameters for ListShifts.
+type ListShiftsParams struct {
+	// FailoverGroup Only those of this failover group.
+	FailoverGroup *FailoverGroupFilter `form:"failoverGroup,omitempty" json:"failoverGroup,omitempty"`
+
+	// TdgID Only those of this traffic distribution group.
+	TdgID *TdgIDFilter `form:"tdgId,omitempty" json:"tdgId,omitempty"`
+
+	// Limit The longest page wanted.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `nextCursor` of the page before. One that is malformed, or of another list, is 400.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // ListTrafficDistributionGroupsParams defines parameters for ListTrafficDistributionGroups.
 type ListTrafficDistributionGroupsParams struct {
 	// FailoverGroup Only those of this failover group.
@@ -1830,6 +1993,15 @@ type ServerInterface interface {
 	// CreateSession Exchange a token for a cookie
 	// (POST /v1/session)
 	CreateSession(w http.ResponseWriter, r *http.Request, params CreateSessionParams)
+	// ListShifts List shifts
+	// (GET /v1/shifts)
+	ListShifts(w http.ResponseWriter, r *http.Request, params ListShiftsParams)
+	// GetShift Report on a shift
+	// (GET /v1/shifts/{shiftId})
+	GetShift(w http.ResponseWriter, r *http.Request, shiftID ShiftID)
+	// GetShiftFailovers Download the failovers of a shift
+	// (GET /v1/shifts/{shiftId}/failovers.csv)
+	GetShiftFailovers(w http.ResponseWriter, r *http.Request, shiftID ShiftID)
 	// GetSummary Summarise the floor
 	// (GET /v1/summary)
 	GetSummary(w http.ResponseWriter, r *http.Request)
@@ -1995,6 +2167,24 @@ func (_ Unimplemented) DeleteSession(w http.ResponseWriter, r *http.Request, par
 // CreateSession Exchange a token for a cookie
 // (POST /v1/session)
 func (_ Unimplemented) CreateSession(w http.ResponseWriter, r *http.Request, params CreateSessionParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListShifts List shifts
+// (GET /v1/shifts)
+func (_ Unimplemented) ListShifts(w http.ResponseWriter, r *http.Request, params ListShiftsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetShift Report on a shift
+// (GET /v1/shifts/{shiftId})
+func (_ Unimplemented) GetShift(w http.ResponseWriter, r *http.Request, shiftID ShiftID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetShiftFailovers Download the failovers of a shift
+// (GET /v1/shifts/{shiftId}/failovers.csv)
+func (_ Unimplemented) GetShiftFailovers(w http.ResponseWriter, r *http.Request, shiftID ShiftID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -3342,6 +3532,130 @@ func (siw *ServerInterfaceWrapper) CreateSession(w http.ResponseWriter, r *http.
 	handler.ServeHTTP(w, r)
 }
 
+// ListShifts operation middleware
+func (siw *ServerInterfaceWrapper) ListShifts(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListShiftsParams
+
+	// ------------- Optional query parameter "failoverGroup" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "failoverGroup", r.URL.Query(), &params.FailoverGroup, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "failoverGroup"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "failoverGroup", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "tdgId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "tdgId", r.URL.Query(), &params.TdgID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "tdgId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tdgId", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListShifts(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetShift operation middleware
+func (siw *ServerInterfaceWrapper) GetShift(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "shiftId" -------------
+	var shiftID ShiftID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "shiftId", chi.URLParam(r, "shiftId"), &shiftID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "shiftId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetShift(w, r, shiftID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetShiftFailovers operation middleware
+func (siw *ServerInterfaceWrapper) GetShiftFailovers(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "shiftId" -------------
+	var shiftID ShiftID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "shiftId", chi.URLParam(r, "shiftId"), &shiftID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "shiftId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetShiftFailovers(w, r, shiftID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetSummary operation middleware
 func (siw *ServerInterfaceWrapper) GetSummary(w http.ResponseWriter, r *http.Request) {
 
@@ -3683,6 +3997,15 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/v1/session", wrapper.CreateSession)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/shifts", wrapper.ListShifts)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/shifts/{shiftId}", wrapper.GetShift)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/shifts/{shiftId}/failovers.csv", wrapper.GetShiftFailovers)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/summary", wrapper.GetSummary)
@@ -4714,6 +5037,132 @@ func (response CreateSession500ApplicationProblemPlusJSONResponse) VisitCreateSe
 	return err
 }
 
+type ListShiftsRequestObject struct {
+	Params ListShiftsParams
+}
+
+type ListShiftsResponseObject interface {
+	VisitListShiftsResponse(w http.ResponseWriter) error
+}
+
+type ListShifts200JSONResponse ShiftList
+
+func (response ListShifts200JSONResponse) VisitListShiftsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListShifts500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response ListShifts500ApplicationProblemPlusJSONResponse) VisitListShiftsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetShiftRequestObject struct {
+	ShiftID ShiftID `json:"shiftId"`
+}
+
+type GetShiftResponseObject interface {
+	VisitGetShiftResponse(w http.ResponseWriter) error
+}
+
+type GetShift200JSONResponse ShiftReport
+
+func (response GetShift200JSONResponse) VisitGetShiftResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetShift500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response GetShift500ApplicationProblemPlusJSONResponse) VisitGetShiftResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetShiftFailoversRequestObject struct {
+	ShiftID ShiftID `json:"shiftId"`
+}
+
+type GetShiftFailoversResponseObject interface {
+	VisitGetShiftFailoversResponse(w http.ResponseWriter) error
+}
+
+type GetShiftFailovers200ResponseHeaders struct {
+	ContentDisposition string
+}
+
+type GetShiftFailovers200TextCsvResponse struct {
+	Body          io.Reader
+	Headers       GetShiftFailovers200ResponseHeaders
+	ContentLength int64
+}
+
+func (response GetShiftFailovers200TextCsvResponse) VisitGetShiftFailoversResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/csv")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("Content-Disposition", fmt.Sprint(response.Headers.ContentDisposition))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetShiftFailovers500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response GetShiftFailovers500ApplicationProblemPlusJSONResponse) VisitGetShiftFailoversResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetSummaryRequestObject struct {
 }
 
@@ -4943,6 +5392,15 @@ type StrictServerInterface interface {
 	// CreateSession Exchange a token for a cookie
 	// (POST /v1/session)
 	CreateSession(ctx context.Context, request CreateSessionRequestObject) (CreateSessionResponseObject, error)
+	// ListShifts List shifts
+	// (GET /v1/shifts)
+	ListShifts(ctx context.Context, request ListShiftsRequestObject) (ListShiftsResponseObject, error)
+	// GetShift Report on a shift
+	// (GET /v1/shifts/{shiftId})
+	GetShift(ctx context.Context, request GetShiftRequestObject) (GetShiftResponseObject, error)
+	// GetShiftFailovers Download the failovers of a shift
+	// (GET /v1/shifts/{shiftId}/failovers.csv)
+	GetShiftFailovers(ctx context.Context, request GetShiftFailoversRequestObject) (GetShiftFailoversResponseObject, error)
 	// GetSummary Summarise the floor
 	// (GET /v1/summary)
 	GetSummary(ctx context.Context, request GetSummaryRequestObject) (GetSummaryResponseObject, error)
@@ -5675,6 +6133,84 @@ func (sh *strictHandler) CreateSession(w http.ResponseWriter, r *http.Request, p
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(CreateSessionResponseObject); ok {
 		if err := validResponse.VisitCreateSessionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListShifts operation middleware
+func (sh *strictHandler) ListShifts(w http.ResponseWriter, r *http.Request, params ListShiftsParams) {
+	var request ListShiftsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListShifts(ctx, request.(ListShiftsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListShifts")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListShiftsResponseObject); ok {
+		if err := validResponse.VisitListShiftsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetShift operation middleware
+func (sh *strictHandler) GetShift(w http.ResponseWriter, r *http.Request, shiftID ShiftID) {
+	var request GetShiftRequestObject
+
+	request.ShiftID = shiftID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetShift(ctx, request.(GetShiftRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetShift")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetShiftResponseObject); ok {
+		if err := validResponse.VisitGetShiftResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetShiftFailovers operation middleware
+func (sh *strictHandler) GetShiftFailovers(w http.ResponseWriter, r *http.Request, shiftID ShiftID) {
+	var request GetShiftFailoversRequestObject
+
+	request.ShiftID = shiftID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetShiftFailovers(ctx, request.(GetShiftFailoversRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetShiftFailovers")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetShiftFailoversResponseObject); ok {
+		if err := validResponse.VisitGetShiftFailoversResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

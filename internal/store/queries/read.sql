@@ -43,7 +43,7 @@ WHERE (f.detected_at, f.failover_id) < (@before_at::timestamptz, @before_id::tex
   AND (@status::text = '' OR f.status = @status)
   AND (@from_region::text = '' OR f.from_region = @from_region)
   AND (@to_region::text = '' OR f.to_region = @to_region)
-  AND f.detected_at >= @since::timestamptz
+  AND f.detected_at >= @since::timestamptz AND f.detected_at < @until::timestamptz
 ORDER BY f.detected_at DESC, f.failover_id DESC LIMIT @max_rows;
 
 -- name: Failover :one
@@ -97,3 +97,54 @@ CROSS JOIN LATERAL (
 LEFT JOIN failovers f ON f.tdg_id = s.tdg_id AND f.detected_at >= s.observed_at
 GROUP BY s.tdg_id, s.failover_group, s.after, s.observed_at
 ORDER BY s.failover_group, s.tdg_id;
+
+-- Shifts are the changes of where agents work, and what became of the failovers until the next one of the same group.
+-- name: Shifts :many
+SELECT c.change_id, c.tdg_id, c.failover_group, c.before, c.after, c.observed_at, c.observed_by, c.conflict, n.ended_at::timestamptz AS ended_at,
+    s.failovers, s.detected, s.pending, s.completed, s.cancelled, s.forced, s.stalled
+FROM distribution_changes c
+CROSS JOIN LATERAL (
+    SELECT min(x.observed_at) AS ended_at FROM distribution_changes x
+    WHERE x.tdg_id = c.tdg_id AND x.change_id > c.change_id AND x.before -> 'agents' IS DISTINCT FROM x.after -> 'agents') n
+CROSS JOIN LATERAL (
+    SELECT count(*) AS failovers,
+        count(*) FILTER (WHERE f.status = 'detected') AS detected,
+        count(*) FILTER (WHERE f.status = 'pending') AS pending,
+        count(*) FILTER (WHERE f.status = 'completed') AS completed,
+        count(*) FILTER (WHERE f.status = 'cancelled') AS cancelled,
+        count(*) FILTER (WHERE f.forced) AS forced,
+        count(*) FILTER (WHERE f.stalled_at IS NOT NULL AND f.confirmed_at IS NULL) AS stalled
+    FROM failovers f
+    WHERE f.tdg_id = c.tdg_id AND f.detected_at >= c.observed_at AND f.detected_at < coalesce(n.ended_at, 'infinity')) s
+WHERE c.change_id < @before_id
+  AND (@change_id::bigint = 0 OR c.change_id = @change_id)
+  AND (@failover_group::text = '' OR c.failover_group = @failover_group)
+  AND (@tdg_id::text = '' OR c.tdg_id = @tdg_id)
+  AND c.before -> 'agents' <> 'null' AND c.before -> 'agents' IS DISTINCT FROM c.after -> 'agents'
+ORDER BY c.change_id DESC LIMIT @max_rows;
+
+-- ShiftPhases tells how many failovers of a shift have a phase behind them, and its median, 95th percentile and maximum in seconds.
+-- name: ShiftPhases :many
+WITH took AS (
+    SELECT p.phase, p.ord, extract(epoch FROM p.took)::float8 AS seconds
+    FROM failovers f
+    CROSS JOIN LATERAL (
+        SELECT 'detection'::text AS phase, 1 AS ord, f.detected_at - (f.memory ->> 'lastOldAt')::timestamptz AS took
+        UNION ALL SELECT 'release', 2, CASE WHEN f.pending_at IS NULL THEN f.completed_at - f.detected_at END
+        UNION ALL SELECT 'pending', 3, f.completed_at - f.pending_at
+        UNION ALL SELECT 'total', 4, f.completed_at - f.detected_at
+        UNION ALL SELECT 'confirmation', 5, f.confirmed_at - f.completed_at) p
+    WHERE f.tdg_id = @tdg_id AND f.detected_at >= @since::timestamptz AND f.detected_at < @until::timestamptz AND p.took IS NOT NULL)
+SELECT phase::text AS phase, count(*) AS failovers, (percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds))::float8 AS p50,
+    (percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds))::float8 AS p95, max(seconds)::float8 AS longest
+FROM took GROUP BY phase, ord ORDER BY ord;
+
+-- name: ShiftEvidence :many
+SELECT evidence, count(*) AS failovers FROM failovers
+WHERE tdg_id = @tdg_id AND detected_at >= @since::timestamptz AND detected_at < @until::timestamptz AND status = 'completed'
+GROUP BY evidence ORDER BY evidence;
+
+-- name: ShiftForcedBy :many
+SELECT forced_by, count(*) AS failovers FROM failovers
+WHERE tdg_id = @tdg_id AND detected_at >= @since::timestamptz AND detected_at < @until::timestamptz AND forced AND status = 'completed'
+GROUP BY forced_by ORDER BY count(*) DESC, forced_by LIMIT 1000;

@@ -363,8 +363,8 @@ WHERE (f.detected_at, f.failover_id) < ($1::timestamptz, $2::text)
   AND ($6::text = '' OR f.status = $6)
   AND ($7::text = '' OR f.from_region = $7)
   AND ($8::text = '' OR f.to_region = $8)
-  AND f.detected_at >= $9::timestamptz
-ORDER BY f.detected_at DESC, f.failover_id DESC LIMIT $10
+  AND f.detected_at >= $9::timestamptz AND f.detected_at < $10::timestamptz
+ORDER BY f.detected_at DESC, f.failover_id DESC LIMIT $11
 `
 
 type FailoversParams struct {
@@ -377,6 +377,7 @@ type FailoversParams struct {
 	FromRegion    string
 	ToRegion      string
 	Since         pgtype.Timestamptz
+	Until         pgtype.Timestamptz
 	MaxRows       int32
 }
 
@@ -391,6 +392,7 @@ func (q *Queries) Failovers(ctx context.Context, db DBTX, arg FailoversParams) (
 		arg.FromRegion,
 		arg.ToRegion,
 		arg.Since,
+		arg.Until,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -492,6 +494,233 @@ func (q *Queries) OldestPending(ctx context.Context, db DBTX) ([]OldestPendingRo
 			&i.PendingAt,
 			&i.Pending,
 			&i.Stale,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const shiftEvidence = `-- name: ShiftEvidence :many
+SELECT evidence, count(*) AS failovers FROM failovers
+WHERE tdg_id = $1 AND detected_at >= $2::timestamptz AND detected_at < $3::timestamptz AND status = 'completed'
+GROUP BY evidence ORDER BY evidence
+`
+
+type ShiftEvidenceParams struct {
+	TdgID string
+	Since pgtype.Timestamptz
+	Until pgtype.Timestamptz
+}
+
+type ShiftEvidenceRow struct {
+	Evidence  string
+	Failovers int64
+}
+
+func (q *Queries) ShiftEvidence(ctx context.Context, db DBTX, arg ShiftEvidenceParams) ([]ShiftEvidenceRow, error) {
+	rows, err := db.Query(ctx, shiftEvidence, arg.TdgID, arg.Since, arg.Until)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ShiftEvidenceRow
+	for rows.Next() {
+		var i ShiftEvidenceRow
+		if err := rows.Scan(&i.Evidence, &i.Failovers); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const shiftForcedBy = `-- name: ShiftForcedBy :many
+SELECT forced_by, count(*) AS failovers FROM failovers
+WHERE tdg_id = $1 AND detected_at >= $2::timestamptz AND detected_at < $3::timestamptz AND forced AND status = 'completed'
+GROUP BY forced_by ORDER BY count(*) DESC, forced_by LIMIT 1000
+`
+
+type ShiftForcedByParams struct {
+	TdgID string
+	Since pgtype.Timestamptz
+	Until pgtype.Timestamptz
+}
+
+type ShiftForcedByRow struct {
+	ForcedBy  string
+	Failovers int64
+}
+
+func (q *Queries) ShiftForcedBy(ctx context.Context, db DBTX, arg ShiftForcedByParams) ([]ShiftForcedByRow, error) {
+	rows, err := db.Query(ctx, shiftForcedBy, arg.TdgID, arg.Since, arg.Until)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ShiftForcedByRow
+	for rows.Next() {
+		var i ShiftForcedByRow
+		if err := rows.Scan(&i.ForcedBy, &i.Failovers); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const shiftPhases = `-- name: ShiftPhases :many
+WITH took AS (
+    SELECT p.phase, p.ord, extract(epoch FROM p.took)::float8 AS seconds
+    FROM failovers f
+    CROSS JOIN LATERAL (
+        SELECT 'detection'::text AS phase, 1 AS ord, f.detected_at - (f.memory ->> 'lastOldAt')::timestamptz AS took
+        UNION ALL SELECT 'release', 2, CASE WHEN f.pending_at IS NULL THEN f.completed_at - f.detected_at END
+        UNION ALL SELECT 'pending', 3, f.completed_at - f.pending_at
+        UNION ALL SELECT 'total', 4, f.completed_at - f.detected_at
+        UNION ALL SELECT 'confirmation', 5, f.confirmed_at - f.completed_at) p
+    WHERE f.tdg_id = $1 AND f.detected_at >= $2::timestamptz AND f.detected_at < $3::timestamptz AND p.took IS NOT NULL)
+SELECT phase::text AS phase, count(*) AS failovers, (percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds))::float8 AS p50,
+    (percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds))::float8 AS p95, max(seconds)::float8 AS longest
+FROM took GROUP BY phase, ord ORDER BY ord
+`
+
+type ShiftPhasesParams struct {
+	TdgID string
+	Since pgtype.Timestamptz
+	Until pgtype.Timestamptz
+}
+
+type ShiftPhasesRow struct {
+	Phase     string
+	Failovers int64
+	P50       float64
+	P95       float64
+	Longest   float64
+}
+
+// ShiftPhases tells how many failovers of a shift have a phase behind them, and its median, 95th percentile and maximum in seconds.
+func (q *Queries) ShiftPhases(ctx context.Context, db DBTX, arg ShiftPhasesParams) ([]ShiftPhasesRow, error) {
+	rows, err := db.Query(ctx, shiftPhases, arg.TdgID, arg.Since, arg.Until)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ShiftPhasesRow
+	for rows.Next() {
+		var i ShiftPhasesRow
+		if err := rows.Scan(
+			&i.Phase,
+			&i.Failovers,
+			&i.P50,
+			&i.P95,
+			&i.Longest,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const shifts = `-- name: Shifts :many
+SELECT c.change_id, c.tdg_id, c.failover_group, c.before, c.after, c.observed_at, c.observed_by, c.conflict, n.ended_at::timestamptz AS ended_at,
+    s.failovers, s.detected, s.pending, s.completed, s.cancelled, s.forced, s.stalled
+FROM distribution_changes c
+CROSS JOIN LATERAL (
+    SELECT min(x.observed_at) AS ended_at FROM distribution_changes x
+    WHERE x.tdg_id = c.tdg_id AND x.change_id > c.change_id AND x.before -> 'agents' IS DISTINCT FROM x.after -> 'agents') n
+CROSS JOIN LATERAL (
+    SELECT count(*) AS failovers,
+        count(*) FILTER (WHERE f.status = 'detected') AS detected,
+        count(*) FILTER (WHERE f.status = 'pending') AS pending,
+        count(*) FILTER (WHERE f.status = 'completed') AS completed,
+        count(*) FILTER (WHERE f.status = 'cancelled') AS cancelled,
+        count(*) FILTER (WHERE f.forced) AS forced,
+        count(*) FILTER (WHERE f.stalled_at IS NOT NULL AND f.confirmed_at IS NULL) AS stalled
+    FROM failovers f
+    WHERE f.tdg_id = c.tdg_id AND f.detected_at >= c.observed_at AND f.detected_at < coalesce(n.ended_at, 'infinity')) s
+WHERE c.change_id < $1
+  AND ($2::bigint = 0 OR c.change_id = $2)
+  AND ($3::text = '' OR c.failover_group = $3)
+  AND ($4::text = '' OR c.tdg_id = $4)
+  AND c.before -> 'agents' <> 'null' AND c.before -> 'agents' IS DISTINCT FROM c.after -> 'agents'
+ORDER BY c.change_id DESC LIMIT $5
+`
+
+type ShiftsParams struct {
+	BeforeID      int64
+	ChangeID      int64
+	FailoverGroup string
+	TdgID         string
+	MaxRows       int32
+}
+
+type ShiftsRow struct {
+	ChangeID      int64
+	TdgID         string
+	FailoverGroup string
+	Before        []byte
+	After         []byte
+	ObservedAt    pgtype.Timestamptz
+	ObservedBy    string
+	Conflict      bool
+	EndedAt       pgtype.Timestamptz
+	Failovers     int64
+	Detected      int64
+	Pending       int64
+	Completed     int64
+	Cancelled     int64
+	Forced        int64
+	Stalled       int64
+}
+
+// Shifts are the changes of where agents work, and what became of the failovers until the next one of the same group.
+func (q *Queries) Shifts(ctx context.Context, db DBTX, arg ShiftsParams) ([]ShiftsRow, error) {
+	rows, err := db.Query(ctx, shifts,
+		arg.BeforeID,
+		arg.ChangeID,
+		arg.FailoverGroup,
+		arg.TdgID,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ShiftsRow
+	for rows.Next() {
+		var i ShiftsRow
+		if err := rows.Scan(
+			&i.ChangeID,
+			&i.TdgID,
+			&i.FailoverGroup,
+			&i.Before,
+			&i.After,
+			&i.ObservedAt,
+			&i.ObservedBy,
+			&i.Conflict,
+			&i.EndedAt,
+			&i.Failovers,
+			&i.Detected,
+			&i.Pending,
+			&i.Completed,
+			&i.Cancelled,
+			&i.Forced,
+			&i.Stalled,
 		); err != nil {
 			return nil, err
 		}
