@@ -8,13 +8,14 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"changeover/internal/connectsim"
 )
@@ -53,11 +54,24 @@ func (a *amazon) forget(before time.Time) {
 	a.targets = slices.DeleteFunc(a.targets, func(d distribution) bool { return d.end.Before(before) })
 }
 
-// listen opens an endpoint for one replica.
-func (a *amazon) listen(t testing.TB, replica int) *httptest.Server {
+// endpoint is where one replica reaches one Region. It can be lost, and come back at the same address.
+type endpoint struct {
+	address string
+	handler http.Handler
+	server  *http.Server
+	done    chan struct{}
+}
+
+// listen opens an endpoint of a Region for one replica.
+func (a *amazon) listen(t testing.TB, replica int, region string) *endpoint {
 	sim := a.Handler()
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	e := &endpoint{address: freeAddress(t)}
+	e.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := time.Now()
+		if m := signedFor.FindStringSubmatch(r.Header.Get("Authorization")); m == nil || m[1] != region {
+			http.Error(w, "this is "+region, http.StatusMisdirectedRequest)
+			return
+		}
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			return
@@ -66,11 +80,35 @@ func (a *amazon) listen(t testing.TB, replica int) *httptest.Server {
 		kept := &recorder{ResponseWriter: w}
 		sim.ServeHTTP(kept, r)
 		if r.Context().Err() == nil {
-			a.answered(replica, r, body, kept, begun, time.Now())
+			a.answered(replica, region, r, body, kept, begun, time.Now())
 		}
-	}))
-	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
-	return s
+	})
+	require.NoError(t, e.open())
+	t.Cleanup(e.lose)
+	return e
+}
+
+// open begins to listen.
+func (e *endpoint) open() error {
+	l, err := net.Listen("tcp", e.address)
+	if err != nil {
+		return err
+	}
+	e.server, e.done = &http.Server{Handler: e.handler, ReadHeaderTimeout: 10 * time.Second}, make(chan struct{})
+	go func(server *http.Server, done chan struct{}) {
+		defer close(done)
+		_ = server.Serve(l)
+	}(e.server, e.done)
+	return nil
+}
+
+// lose ends the listener and every connection.
+func (e *endpoint) lose() {
+	if e.server != nil {
+		_ = e.server.Close()
+		<-e.done
+		e.server = nil
+	}
 }
 
 // recorder keeps an answer while it is sent.
@@ -102,22 +140,21 @@ func (w *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 var signedFor = regexp.MustCompile(`Credential=[^/]+/[0-9]+/([^/]+)/`)
 
 // answered notes an answer that is one.
-func (a *amazon) answered(replica int, r *http.Request, body []byte, w *recorder, begun, end time.Time) {
+func (a *amazon) answered(replica int, region string, r *http.Request, body []byte, w *recorder, begun, end time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.answers[w.status]++
-	region := signedFor.FindStringSubmatch(r.Header.Get("Authorization"))
-	if w.status != http.StatusOK || region == nil {
+	if w.status != http.StatusOK {
 		return
 	}
 	switch {
 	case strings.HasPrefix(r.URL.Path, "/metrics/userdata/"):
-		x := read{replica: replica, region: region[1], begun: begun, end: end}
+		x := read{replica: replica, region: region, begun: begun, end: end}
 		if a.userData(&x, body, w.body.Bytes()) {
 			a.reads = append(a.reads, x)
 		}
 	case strings.HasPrefix(r.URL.Path, "/traffic-distribution/") && r.Method == http.MethodGet:
-		x := distribution{replica: replica, region: region[1], begun: begun, end: end}
+		x := distribution{replica: replica, region: region, begun: begun, end: end}
 		var out struct {
 			ID          string `json:"Id"`
 			AgentConfig *struct {

@@ -553,6 +553,8 @@ func (c *checker) client(h *heard) {
 	}
 	if n := len(h.connections) - 1; n < 0 {
 		c.wrong("stream", "%s never was connected", h.name)
+	} else if h.left {
+		return
 	} else if at < 0 {
 		bad(n, "not even a snapshot came")
 	} else {

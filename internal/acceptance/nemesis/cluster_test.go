@@ -68,6 +68,7 @@ type cluster struct {
 	config   *config.Config // what all replicas have in common
 	postgres *postgrestest.Server
 	replicas []*replica
+	first    int // number of the first replica in what Amazon Connect noted
 	client   *http.Client
 
 	mu      sync.Mutex
@@ -85,6 +86,7 @@ type replica struct {
 	address string
 	file    string
 	proxy   *proxy
+	connect []*endpoint // of Amazon Connect, one for each Region
 
 	mu      sync.Mutex
 	process *exec.Cmd
@@ -108,10 +110,10 @@ func (t *tail) add(line []byte) {
 }
 
 // newCluster prepares replicas and starts none of them.
-func newCluster(t testing.TB, program string, a *amazon, replicas int, change ...func(*config.Config)) *cluster {
+func newCluster(t testing.TB, program string, a *amazon, first, replicas int, change ...func(*config.Config)) *cluster {
 	t.Helper()
 	c := &cluster{
-		program: program, amazon: a, postgres: postgrestest.Start(t),
+		program: program, amazon: a, first: first, postgres: postgrestest.Start(t),
 		client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 3 * time.Second},
 	}
 	socket, err := url.Parse(c.postgres.URL())
@@ -126,14 +128,14 @@ func newCluster(t testing.TB, program string, a *amazon, replicas int, change ..
 		cfg := *c.config
 		cfg.HTTP.Listen = r.address
 		cfg.Database.URL = config.Secret(fmt.Sprintf("postgres://%s@%s%s?sslmode=disable", socket.Query().Get("user"), r.proxy.address(), socket.Path))
-		endpoint := a.listen(t, n).URL
-		cfg.FailoverGroups = slices.Clone(cfg.FailoverGroups)
-		for i := range cfg.FailoverGroups {
-			cfg.FailoverGroups[i].Instances = slices.Clone(cfg.FailoverGroups[i].Instances)
-			for j := range cfg.FailoverGroups[i].Instances {
-				cfg.FailoverGroups[i].Instances[j].Endpoint = endpoint
-			}
+		group := cfg.FailoverGroups[0]
+		group.Instances = slices.Clone(group.Instances)
+		for i := range group.Instances {
+			e := a.listen(t, c.first+n, group.Instances[i].Region)
+			r.connect = append(r.connect, e)
+			group.Instances[i].Endpoint = "http://" + e.address
 		}
+		cfg.FailoverGroups = []config.FailoverGroup{group}
 		text, err := yaml.Marshal(&cfg)
 		require.NoError(t, err)
 		r.file = filepath.Join(t.TempDir(), fmt.Sprintf("changeover-%d.yaml", n))
@@ -252,7 +254,7 @@ func (r *replica) said(line []byte) {
 	}
 	if entry.Msg == "deciding" {
 		r.c.mu.Lock()
-		r.c.reigns = append(r.c.reigns, reign{entry.Epoch, r.n, entry.Time})
+		r.c.reigns = append(r.c.reigns, reign{entry.Epoch, r.c.first + r.n, entry.Time})
 		r.c.mu.Unlock()
 	}
 }
@@ -312,7 +314,7 @@ func (r *replica) thawed() {
 		return
 	}
 	r.c.mu.Lock()
-	r.c.frozen = append(r.c.frozen, span{r.n, r.frozen, time.Now()})
+	r.c.frozen = append(r.c.frozen, span{r.c.first + r.n, r.frozen, time.Now()})
 	r.c.mu.Unlock()
 	r.frozen = time.Time{}
 }

@@ -20,7 +20,8 @@ const silence = 2500 * time.Millisecond
 // replica, and keeps everything that it hears.
 type desktop struct {
 	name, agent string
-	addresses   func() []string // of the replicas
+	addresses   func() []string            // of the replicas
+	choose      func(failures int) (n int) // which of them, after so many that did not answer; nil: any
 	rng         *rand.Rand
 	cancel      context.CancelFunc
 	done        chan struct{}
@@ -33,10 +34,11 @@ type desktop struct {
 	heardTo int64 // the last place in the log that it knows; -1: none
 }
 
-func newDesktop(name, agent string, seed uint64, addresses func() []string) *desktop {
+func newDesktop(name, agent string, seed uint64, addresses func() []string, choose func(failures int) int) *desktop {
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &desktop{
-		name: name, agent: agent, addresses: addresses, rng: rand.New(rand.NewPCG(seed, 7)), cancel: cancel, done: make(chan struct{}),
+		choose: choose,
+		name:   name, agent: agent, addresses: addresses, rng: rand.New(rand.NewPCG(seed, 7)), cancel: cancel, done: make(chan struct{}),
 		next: -1, heardTo: -1,
 	}
 	go d.run(ctx)
@@ -53,11 +55,14 @@ func (d *desktop) path() string {
 func (d *desktop) run(ctx context.Context) {
 	defer close(d.done)
 	transport := &http.Transport{DisableKeepAlives: true, ResponseHeaderTimeout: time.Second}
-	cursor, spoiled := "", false
+	cursor, spoiled, failures := "", false, 0
 	for ctx.Err() == nil {
 		addresses := d.addresses()
 		d.mu.Lock()
 		replica := d.rng.IntN(len(addresses))
+		if d.choose != nil {
+			replica = d.choose(failures)
+		}
 		if d.next >= 0 {
 			replica, d.next = d.next, -1
 		}
@@ -69,6 +74,9 @@ func (d *desktop) run(ctx context.Context) {
 		d.hang = hang
 		d.mu.Unlock()
 		d.connect(conn, hang, transport, addresses[replica], &c)
+		if failures++; !c.opened.IsZero() {
+			failures = 0
+		}
 		for _, f := range c.frames {
 			cursor = f.id
 			spoiled = spoiled && f.event == "draining" // which tells the cursor back
@@ -152,6 +160,17 @@ func (d *desktop) follow(f frame) {
 	if seq, err := strconv.ParseInt(parts[len(parts)-1], 10, 64); err == nil {
 		d.heardTo = seq
 	}
+}
+
+// at is the replica of the last connection, -1 before the first, and whether anything has come on it.
+func (d *desktop) at() (replica int, heard bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.list) == 0 {
+		return -1, false
+	}
+	last := &d.list[len(d.list)-1]
+	return last.replica, len(last.frames) > 0
 }
 
 // upTo is the last place in the log that the client knows; -1: none.

@@ -150,6 +150,7 @@ type answered struct {
 type heard struct {
 	name, agent string
 	connections []connection
+	left        bool // it is elsewhere now, and need not have heard everything
 }
 
 // connection is one of a client's, in order.

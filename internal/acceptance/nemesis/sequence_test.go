@@ -79,7 +79,7 @@ func newSequence(t testing.TB, program string, seed uint64) *sequence {
 		confirmations = 2
 	}
 	s := &sequence{t: t, seed: seed, rng: rng, freed: rng.IntN(5) > 0, spared: -1}
-	s.cluster = newCluster(t, program, newAmazon(floor), replicas, func(c *config.Config) {
+	s.cluster = newCluster(t, program, newAmazon(floor), 0, replicas, func(c *config.Config) {
 		c.Failover.Pace, c.Poll.Confirmations = pace, confirmations
 		if floor.View == connectsim.Global {
 			c.FailoverGroups[0].Routing = config.Global
@@ -457,7 +457,7 @@ func (s *sequence) planHire(at time.Duration) {
 // listen opens a client.
 func (s *sequence) listen(kind, agent string) {
 	name := fmt.Sprintf("%s %d", kind, len(s.desktops))
-	s.desktops = append(s.desktops, newDesktop(name, agent, s.own().Uint64(), s.addresses))
+	s.desktops = append(s.desktops, newDesktop(name, agent, s.own().Uint64(), s.addresses, nil))
 }
 
 // begin starts everything, and returns when the floor is known.
