@@ -540,7 +540,7 @@ func (c *cluster) force(rng *rand.Rand, id, reason string, again int) {
 	o := force{failover: id, reason: reason, sent: time.Now()}
 	path, body := "/v1/failovers/"+id+"/force", map[string]any{"reason": reason}
 	if id == "" {
-		path, body = "/v1/failovers/force", map[string]any{"failoverGroup": "main", "reason": reason}
+		path, body = "/v1/failovers/force", map[string]any{"failoverGroup": "main", "reason": reason, "maxFraction": 1}
 	}
 	for tries := 0; tries < 8; tries++ {
 		status, answer := c.ask(rng.IntN(len(c.replicas)), http.MethodPost, path, reason, body)
