@@ -40,6 +40,10 @@ export interface FailoverClient {
   onFailoverCancelled(callback: (data: Callbacks["failoverCancelled"]) => void): Off;
   /** Long after the completion the agent was seen elsewhere than in the new Region. */
   onFailoverStalled(callback: (data: Callbacks["failoverStalled"]) => void): Off;
+  /** Operators hold the completions of the agent's failover group, until a time. The failover goes on afterwards. */
+  onFailoverPaused(callback: (data: Callbacks["failoverPaused"]) => void): Off;
+  /** They hold them no more. */
+  onFailoverResumed(callback: (data: Callbacks["failoverResumed"]) => void): Off;
   /** The set-up is wrong for this agent. */
   onConfigureError(callback: (data: Callbacks["configureError"]) => void): Off;
   /** It was repaired. */
@@ -115,6 +119,8 @@ class Client implements FailoverClient {
   onFailoverCompleted = (f: (d: Callbacks["failoverCompleted"]) => void) => this.#emitter.on("failoverCompleted", f);
   onFailoverCancelled = (f: (d: Callbacks["failoverCancelled"]) => void) => this.#emitter.on("failoverCancelled", f);
   onFailoverStalled = (f: (d: Callbacks["failoverStalled"]) => void) => this.#emitter.on("failoverStalled", f);
+  onFailoverPaused = (f: (d: Callbacks["failoverPaused"]) => void) => this.#emitter.on("failoverPaused", f);
+  onFailoverResumed = (f: (d: Callbacks["failoverResumed"]) => void) => this.#emitter.on("failoverResumed", f);
   onConfigureError = (f: (d: Callbacks["configureError"]) => void) => this.#emitter.on("configureError", f);
   onConfigureErrorCleared = (f: (d: Callbacks["configureErrorCleared"]) => void) => this.#emitter.on("configureErrorCleared", f);
   onStatus = (f: (s: AgentStatus) => void) => this.#emitter.on("status", f);

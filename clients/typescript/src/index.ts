@@ -10,6 +10,6 @@ export type { CredentialRequest, FailoverClientOptions } from "./options.js";
 export type {
   AgentState, AgentStatus, Callbacks, ConfigureError, ConfigureErrorCleared, ConfigureErrorCode, ConnectionReason, ConnectionState,
   ConnectionStateName, Evidence, Failover, FailoverCancelled, FailoverCompleted, FailoverDetected, FailoverPending, FailoverPendingUpdated,
-  FailoverStalled, Problem, Report,
+  FailoverPaused, FailoverResumed, FailoverStalled, Problem, Report,
 } from "./types.js";
 export type { components, operations, paths } from "./openapi.js";

@@ -85,6 +85,8 @@ export class Ledger {
         break;
       }
       case "failoverStalled":
+      case "failoverPaused":
+      case "failoverResumed":
         break;
       default:
         return []; // of a newer service

@@ -29,6 +29,8 @@ export type FailoverCompleted = Omit<Schemas["FailoverCompletedData"], "failover
 };
 export type FailoverCancelled = Schemas["FailoverCancelledData"];
 export type FailoverStalled = Schemas["FailoverStalledData"];
+export type FailoverPaused = Schemas["FailoverPausedData"];
+export type FailoverResumed = Schemas["FailoverResumedData"];
 export type ConfigureError = Schemas["ConfigureErrorData"];
 export type ConfigureErrorCleared = Schemas["ConfigureErrorClearedData"];
 
@@ -58,6 +60,8 @@ export interface Callbacks {
   failoverCompleted: FailoverCompleted;
   failoverCancelled: FailoverCancelled;
   failoverStalled: FailoverStalled;
+  failoverPaused: FailoverPaused;
+  failoverResumed: FailoverResumed;
   configureError: ConfigureError;
   configureErrorCleared: ConfigureErrorCleared;
 }

@@ -147,17 +147,19 @@ describe("it comes back", () => {
 
   test("with waits that grow, and jitter", async () => {
     const s = await server(status(503));
-    client({ endpoints: [s.url] });
-    await vi.waitFor(() => expect(s.requests.length).toBe(7), { timeout: 4000 });
-    const waits = s.requests.slice(1).map((r, i) => r.at - s.requests[i]!.at);
-    // 10, 20, 40, 80, 150, 150: each by half to all
-    expect(waits[4]!).toBeGreaterThan(70);
-    expect(waits[5]!).toBeLessThan(400);
-    expect(waits[0]!).toBeLessThan(waits[4]!);
+    const c = client({ endpoints: [s.url] });
+    const waits: number[] = [];
+    c.failover.onConnectionState((x) => { if (x.retryAt) waits.push(x.retryAt.getTime() - Date.now()); });
+    await vi.waitFor(() => expect(waits.length).toBeGreaterThan(6), { timeout: 8000 });
+    // 10, 20, 40, 80, 150, 150: each by half to all. The clock has milliseconds.
+    [10, 20, 40, 80, 150, 150].forEach((most, i) => {
+      expect(waits[i]!).toBeGreaterThanOrEqual(most / 2 - 2);
+      expect(waits[i]!).toBeLessThanOrEqual(most + 1);
+    });
   });
 
   test("not before Retry-After, in seconds or as a date", async () => {
-    for (const value of ["1", new Date(Date.now() + 2_000).toUTCString()]) {
+    for (const value of ["1", new Date(Date.now() + 3_000).toUTCString()]) {
       const s = await server((r, q, n) => (n === 1 ? status(429, { "retry-after": value }, "too-many-requests") : stream())(r, q, n));
       const c = client({ endpoints: [s.url] });
       await is(c, "waiting", { reason: "too-many-requests" });
@@ -204,7 +206,6 @@ describe("it comes back", () => {
     await is(c, "open");
     const took = s.requests[1]!.at - s.requests[0]!.at;
     expect(took).toBeGreaterThan(4 * 40 + 200 - 30);
-    expect(took).toBeLessThan(1_200);
     expect(c.states.some((x) => x.reason === "silent")).toBe(true);
   });
 
@@ -251,7 +252,6 @@ describe("endpoints", () => {
     const b = await server(stream());
     const c = client({ endpoints: [a.url, b.url] });
     await is(c, "open", { endpoint: b.url });
-    expect(b.requests[0]!.at - a.requests[0]!.at).toBeLessThan(1_000);
   });
 
   test("when all are down they are asked in turn, with waits", async () => {
@@ -381,8 +381,9 @@ describe("who it is", () => {
     const c = client({ endpoints: [s.url], token: ({ renew }) => { asked.push(renew); return String(n++); } });
     await is(c, "open");
     expect(asked).toEqual([false, true, true]);
-    expect(s.requests[1]!.at - s.requests[0]!.at).toBeLessThan(60);
-    expect(c.states.filter((x) => x.state === "waiting").map((x) => x.reason)).toContain("unauthenticated");
+    expect(c.states.map((x) => `${x.state} ${x.reason}`)).toEqual([
+      "connecting started", "connecting unauthenticated", "waiting unauthenticated", "connecting unauthenticated", "open connected",
+    ]);
   });
 
   test("a token that is about to expire is renewed before it does, and nothing is missed", async () => {

@@ -45,6 +45,15 @@ describe("the log", () => {
     });
   });
 
+  test("what changes nothing is told all the same", () => {
+    const l = after(snapshot(pending));
+    const before = l.status;
+    expect(calls(l, event("failoverPaused", { failoverId: "f1", nextActiveRegion: west, reason: "r", until: time }))).toEqual(["failoverPaused us-west-2"]);
+    expect(calls(l, event("failoverResumed", { failoverId: "f1", nextActiveRegion: west }))).toEqual(["failoverResumed us-west-2"]);
+    expect(calls(l, event("failoverStalled", { failoverId: "f0", activeRegion: east }))).toEqual(["failoverStalled us-east-1"]);
+    expect(l.status).toBe(before);
+  });
+
   test("the cursor is the last id, also of events that mean nothing here", () => {
     const l = after(snapshot({}, "L-1-900"));
     expect(l.cursor).toBe("L-1-900");

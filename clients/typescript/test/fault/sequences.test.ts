@@ -47,6 +47,8 @@ function record(c: FailoverClient): { event: string; data: unknown }[] {
   c.onFailoverCompleted(note("failoverCompleted"));
   c.onFailoverCancelled(note("failoverCancelled"));
   c.onFailoverStalled(note("failoverStalled"));
+  c.onFailoverPaused(note("failoverPaused"));
+  c.onFailoverResumed(note("failoverResumed"));
   c.onConfigureError(note("configureError"));
   c.onConfigureErrorCleared(note("configureErrorCleared"));
   return seen;

@@ -53,6 +53,11 @@ class World {
       s.failover = { id: `f${this.log.length}`, pending: false };
       return this.append("failoverDetected", { failoverId: s.failover.id, nextActiveRegion: to });
     }
+    if (this.chance(0.1)) {
+      f.paused = !f.paused;
+      if (!f.paused) return this.append("failoverResumed", { failoverId: f.id, nextActiveRegion: to });
+      return this.append("failoverPaused", { failoverId: f.id, nextActiveRegion: to, reason: "r", until: "2026-11-21T11:00:00Z" });
+    }
     if (!f.pending && this.chance(0.7)) {
       f.pending = true;
       return this.append("failoverPending", { failoverId: f.id, nextActiveRegion: to, contactIds: (f.contactIds = contactIds()) });

@@ -31,6 +31,8 @@ failover.onFailoverCompleted(({ activeRegion, activeCcpUrl, previousRegion, forc
 });
 failover.onFailoverCancelled(({ activeRegion, cancelledRegion }) => is<Equal<[typeof activeRegion, typeof cancelledRegion], [string, string]>>());
 failover.onFailoverStalled(({ activeRegion }) => is<Equal<typeof activeRegion, string | null>>());
+failover.onFailoverPaused(({ reason, until }) => is<Equal<[typeof reason, typeof until], [string, string]>>());
+failover.onFailoverResumed(({ nextActiveRegion }) => is<Equal<typeof nextActiveRegion, string>>());
 failover.onConfigureError(({ code, message }) => { if (code === "TDG_NOT_FOUND") message.trim(); });
 failover.onConfigureErrorCleared(({ code }) => code satisfies string);
 failover.onStatus((s) => is<Equal<typeof s, AgentStatus>>());
