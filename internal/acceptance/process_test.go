@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -51,6 +52,7 @@ func build(t testing.TB) string {
 // service is the program in a process of its own, with its database and its floor.
 type service struct {
 	program, file, address, database string
+	tls                              bool // it has a certificate that nobody knows
 	client                           *http.Client
 	process                          *exec.Cmd
 	done                             chan struct{} // closed when the process has ended and all that it said is read
@@ -66,7 +68,7 @@ func newService(t testing.TB, sim *connectsim.Sim, change ...func(*config.Config
 	t.Cleanup(func() { floor.CloseClientConnections(); floor.Close() })
 	s := &service{
 		program: build(t), database: postgrestest.NewDatabase(t), address: freeAddress(t),
-		client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience},
+		client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: anyServer}, Timeout: patience},
 	}
 	c := config.Default()
 	c.HTTP.Listen, c.Database.URL, c.Auth.Mode = s.address, config.Secret(s.database), config.AuthNone
@@ -82,6 +84,7 @@ func newService(t testing.TB, sim *connectsim.Sim, change ...func(*config.Config
 	for _, f := range change {
 		f(c)
 	}
+	s.tls = c.HTTP.TLSCert != ""
 	text, err := yaml.Marshal(c)
 	require.NoError(t, err)
 	s.file = filepath.Join(t.TempDir(), "changeover.yaml")
@@ -95,6 +98,17 @@ func newService(t testing.TB, sim *connectsim.Sim, change ...func(*config.Config
 		}
 	})
 	return s
+}
+
+// anyServer trusts every certificate: those of the tests are made up.
+var anyServer = &tls.Config{InsecureSkipVerify: true}
+
+// url is where a path of the service is.
+func (s *service) url(path string) string {
+	if s.tls {
+		return "https://" + s.address + path
+	}
+	return "http://" + s.address + path
 }
 
 // freeAddress is a port that a killed process and its successor can both have.
@@ -189,7 +203,7 @@ func (s *service) until(t testing.TB, what string, so func() bool) {
 func get[T any](t testing.TB, s *service, path string) (v T) {
 	t.Helper()
 	s.until(t, path, func() bool {
-		answer, err := s.client.Get("http://" + s.address + path)
+		answer, err := s.client.Get(s.url(path))
 		require.NoError(t, err)
 		defer answer.Body.Close()
 		body, err := io.ReadAll(answer.Body)
@@ -246,7 +260,7 @@ func (s *service) listen(agent string, snapshots int) *listener {
 		defer close(l.done)
 		last := ""
 		for ctx.Err() == nil {
-			r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.address+path, nil)
+			r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url(path), nil)
 			if err != nil {
 				panic(err) // it is ours
 			}

@@ -51,7 +51,10 @@ func event(agentID string, t failover.EventType, e failover.Event) failover.Even
 
 // commit appends events, as the leader does.
 func (s *fakeStore) commit(events ...failover.Event) []store.LogEvent {
-	s.mu.Lock()
+	return s.commitRows(rowsOf(events))
+}
+
+func rowsOf(events []failover.Event) []store.LogEvent {
 	rows := make([]store.LogEvent, len(events))
 	for i, e := range events {
 		if e.Time.IsZero() {
@@ -61,6 +64,11 @@ func (s *fakeStore) commit(events ...failover.Event) []store.LogEvent {
 			AgentID: e.AgentID, Group: e.Group, FailoverID: e.FailoverID, Type: e.Type, Time: e.Time, Data: e.AppendData(nil),
 		}
 	}
+	return rows
+}
+
+func (s *fakeStore) commitRows(rows []store.LogEvent) []store.LogEvent {
+	s.mu.Lock()
 	rows = s.appendRows(rows)
 	wakes := slices.Clone(s.wakes)
 	if s.silent {
