@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,12 +31,18 @@ const benchStreams = 10_000
 
 // benchClient turns the test binary into the desktops of a benchmark: a process of its own, so that the memory of
 // clients does not count as the server's. It opens a stream for each agent and tells each time when all of them have
-// received another event.
+// received another event; all but the first few, if it is told that those do not read.
 func benchClient() bool {
 	addr := os.Getenv("CHANGEOVER_BENCH_CLIENT")
 	if addr == "" {
 		return false
 	}
+	stalled, _ := strconv.Atoi(os.Getenv("CHANGEOVER_BENCH_STALLED"))
+	small := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) })
+	}}
+	readers := int64(benchStreams - stalled)
+	var unread sync.Map
 	var snapshots, events atomic.Int64
 	var dialing sync.WaitGroup
 	lanes := make(chan struct{}, 64)
@@ -43,7 +50,11 @@ func benchClient() bool {
 		lanes <- struct{}{}
 		dialing.Go(func() {
 			defer func() { <-lanes }()
-			conn, err := net.Dial("tcp", addr)
+			dial := net.Dial
+			if i < stalled {
+				dial = small.Dial
+			}
+			conn, err := dial("tcp", addr)
 			if err != nil {
 				panic(err)
 			}
@@ -65,8 +76,12 @@ func benchClient() bool {
 							first, k = false, k-1
 							snapshots.Add(1)
 							close(ready)
+							if i < stalled {
+								unread.Store(i, conn) // else it would be collected, and closed
+								return
+							}
 						}
-						if events.Add(k)/benchStreams != (events.Load()-k)/benchStreams {
+						if k > 0 && events.Add(k)%readers == 0 { // a round begins when the one before is over
 							fmt.Println("round")
 						}
 					}
@@ -90,9 +105,9 @@ type desktops struct {
 	cmd   *exec.Cmd
 }
 
-func startDesktops(b *testing.B, addr string) *desktops {
+func startDesktops(b *testing.B, addr string, stalled int) *desktops {
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "CHANGEOVER_BENCH_CLIENT="+addr)
+	cmd.Env = append(os.Environ(), "CHANGEOVER_BENCH_CLIENT="+addr, "CHANGEOVER_BENCH_STALLED="+strconv.Itoa(stalled))
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	require.NoError(b, err)
@@ -120,6 +135,7 @@ func benchHub(b *testing.B) (hub *Hub, s *fakeStore, addr string, stop func()) {
 	}
 	o := testOptions(s)
 	o.MaxConnections = benchStreams + 100
+	o.WriteTimeout = time.Minute // those who do not read stay for as long as is measured
 	hub = New(o)
 	addr, stop = serveBench(b, handler(hub), func(ctx context.Context) { _ = hub.Run(ctx) })
 	return hub, s, addr, stop
@@ -156,7 +172,7 @@ func benchIdle(b *testing.B, addr string) {
 	for b.Loop() {
 		debug.FreeOSMemory()
 		before, rssBefore, goroutines := memStats(), rss(b), runtime.NumGoroutine()
-		d := startDesktops(b, addr)
+		d := startDesktops(b, addr, 0)
 		rssAfter := rss(b)
 		debug.FreeOSMemory()
 		after, rssMin := memStats(), rss(b)
@@ -189,7 +205,7 @@ func rss(b *testing.B) int64 {
 func BenchmarkDelivery(b *testing.B) {
 	var hubs, plains []time.Duration
 	for b.Loop() {
-		hubs = append(hubs, deliverByHub(b, nil)...)
+		hubs = append(hubs, deliverByHub(b, 0)...)
 		plains = append(plains, deliverPlain(b)...)
 	}
 	ours, theirs := median(hubs), median(plains)
@@ -203,16 +219,56 @@ func BenchmarkDelivery(b *testing.B) {
 // deliveries is how often an event is told to everybody on the same connections.
 const deliveries = 15
 
-// deliverByHub returns how long the hub took each time; before is called when the desktops are there.
-func deliverByHub(b *testing.B, before func(addr string)) (took []time.Duration) {
+// BenchmarkDeliveryBesideStalled measures the same while one percent of the desktops does not read and what the kernel holds for them is
+// full, so that their writers are blocked. It fails when the others hear their events later by more than the promised 20 %.
+func BenchmarkDeliveryBesideStalled(b *testing.B) {
+	var with, without []time.Duration
+	for b.Loop() {
+		without = append(without, deliverByHub(b, 0)...)
+		with = append(with, deliverByHub(b, benchStreams/100)...)
+	}
+	stalled, free := median(with), median(without)
+	b.ReportMetric(float64(stalled.Microseconds())/1000, "stalled-ms")
+	b.ReportMetric(float64(free.Microseconds())/1000, "free-ms")
+	b.ReportMetric(float64(stalled)/float64(free), "ratio")
+	b.ReportMetric(0, "ns/op")
+	require.LessOrEqual(b, float64(stalled)/float64(free), 1.2)
+}
+
+// stall fills what the kernel holds for the first agents' desktops, which do not read.
+func stall(b *testing.B, hub *Hub, s *fakeStore, stalled int) {
+	long := strings.Repeat("x", 64<<10)
+	blocked := func() (n int) {
+		hub.mu.Lock()
+		defer hub.mu.Unlock()
+		for _, c := range hub.conns {
+			c.mu.Lock()
+			if c.writing && len(c.pending) > 0 {
+				n++
+			}
+			c.mu.Unlock()
+		}
+		return n
+	}
+	for deadline := time.Now().Add(20 * time.Second); blocked() < stalled; {
+		require.True(b, time.Now().Before(deadline), "the buffers are still not full")
+		events := make([]failover.Event, stalled)
+		for i := range events {
+			events[i] = event(benchAgent(i), failover.EventConfigureError, failover.Event{Code: "TDG_NOT_FOUND", Message: long})
+		}
+		s.commit(events...)
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// deliverByHub returns how long the hub took each time; so many of the desktops do not read.
+func deliverByHub(b *testing.B, stalled int) (took []time.Duration) {
 	hub, s, addr, stop := benchHub(b)
 	defer stop()
 	require.Eventually(b, hub.Ready, 5*time.Second, time.Millisecond)
-	d := startDesktops(b, addr)
+	d := startDesktops(b, addr, stalled)
 	defer d.stop()
-	if before != nil {
-		before(addr)
-	}
+	stall(b, hub, s, stalled)
 	shift := make([]failover.Event, benchStreams)
 	for i := range shift {
 		shift[i] = detected(benchAgent(i), "019a2b3c-4d5e-7f60-8a9b-0c1d2e3f4a5b")
@@ -224,6 +280,9 @@ func deliverByHub(b *testing.B, before func(addr string)) (took []time.Duration)
 		d.expect(b, "round")
 		took = append(took, time.Since(began))
 	}
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	require.Len(b, hub.conns, benchStreams, "those who do not read are there to the end")
 	return took
 }
 
@@ -231,7 +290,7 @@ func deliverPlain(b *testing.B) (took []time.Duration) {
 	p := newPlain()
 	addr, stop := serveBench(b, p, func(ctx context.Context) { <-ctx.Done() })
 	defer stop()
-	d := startDesktops(b, addr)
+	d := startDesktops(b, addr, 0)
 	defer d.stop()
 	e := detected(benchAgent(0), "019a2b3c-4d5e-7f60-8a9b-0c1d2e3f4a5b")
 	e.Time = time.Now()
