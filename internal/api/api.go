@@ -73,6 +73,7 @@ type Server struct {
 	mux        *chi.Mux
 	operations map[string]*operation // by method and pattern
 	polls      *polls
+	pace       pace
 	health     health
 	aliases    aliases
 	plans      plans
@@ -181,6 +182,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s.identified(r.Context())
 		}
 		s.unalias(r, c, params)
+		if refused := s.tooMany(c); refused != nil {
+			s.fail(answer, r, refused)
+			return
+		}
 		if refused := op.authorise(c.identity, params); refused != nil {
 			s.refuseEarly(answer, r, refused)
 			return

@@ -13,14 +13,19 @@ import (
 )
 
 // once answers a mutation that came with an Idempotency-Key: the first request with a key is done and its answer kept,
-// later ones get that answer. The key belongs to the caller, and stands for the whole request: method, address and body.
+// later ones get that answer. The key belongs to the caller, and stands for the whole request: method, address and body, and
+// whether its caller may see everybody's things or one agent's: who has lost a role gets nothing from the time before.
 //
 // A request that dies in the middle can be sent again after a minute. Then a force may find that it has been done, and says
 // so with 409; nothing is done twice.
 func (s *Server) once(w http.ResponseWriter, r *http.Request, key string, body []byte) {
-	scope := callOf(r.Context()).identity.Subject
+	c := callOf(r.Context())
+	scope, rights := c.identity.Subject, "of "+c.identity.AgentID
+	if c.op.everybodys(c.identity) {
+		rights = "everybody's"
+	}
 	hash := sha256.New()
-	for _, part := range []string{r.Method, r.URL.RequestURI(), string(body)} {
+	for _, part := range []string{r.Method, r.URL.RequestURI(), rights, string(body)} {
 		hash.Write([]byte(part))
 		hash.Write([]byte{0}) // neither a method nor an address holds one
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"changeover/internal/api"
+	"changeover/internal/api/auth"
 	"changeover/internal/api/contract"
 )
 
@@ -105,6 +107,37 @@ func TestIdempotencyKeysBelongToCallers(t *testing.T) {
 	require.Equal(t, http.StatusAccepted, other.status, "the same key of another caller is another key")
 	require.Equal(t, http.StatusNotFound, s.post(path, body, "X-Test-As", "agent:"+joe, "Idempotency-Key", "k").status)
 }
+
+// Somebody's role is taken away, or their token now names another agent: the answer from the time before is not had by its key.
+func TestIdempotencyKeysDoNotOutliveRights(t *testing.T) {
+	t.Parallel()
+	var now auth.Identity
+	s := newService(t, func(o *api.Options) {
+		o.Auth = authenticator(func(*http.Request) (auth.Identity, error) { return now, nil })
+	})
+	s.leader.floor()
+	s.leader.shift()
+	s.leader.answer()
+	path := "/v1/failovers/" + s.leader.openFailover(jane) + "/force"
+	force := func(agent string, roles ...auth.Role) answer {
+		now = auth.Identity{Subject: "olga", AgentID: agent, Roles: roles, Expires: time.Now().Add(time.Hour)}
+		return s.post(path, reason("x"), "Idempotency-Key", "k")
+	}
+	first := force("", auth.Operator)
+	require.Equal(t, http.StatusAccepted, first.status, first.body)
+	require.Equal(t, first.body, force("", auth.Operator, auth.Viewer).body)
+	for _, a := range []answer{force(joe, auth.Agent), force(jane, auth.Agent)} {
+		p := read[contract.Problem](t, a, http.StatusUnprocessableEntity)
+		require.Equal(t, "urn:changeover:problem:idempotency-key-reused", p.Type)
+		require.NotContains(t, a.body, jane)
+	}
+	require.Equal(t, http.StatusForbidden, force("", auth.Viewer).status)
+}
+
+// authenticator is a function that says who calls.
+type authenticator func(r *http.Request) (auth.Identity, error)
+
+func (f authenticator) Authenticate(r *http.Request) (auth.Identity, error) { return f(r) }
 
 // A key whose request could not be done is free for the retry.
 func TestIdempotencyKeyAfterAFault(t *testing.T) {

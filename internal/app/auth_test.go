@@ -168,6 +168,14 @@ func TestTokens(t *testing.T) {
 		answer, _ = s.as(t, "", http.MethodGet, "/v1/agents/"+me+"/events?ticket="+second.Ticket, "Accept", "text/event-stream")
 		require.Equal(t, http.StatusUnauthorized, answer.StatusCode)
 		d.close()
+
+		// Attack: an operator's ticket, sniffed, opens what its buyer may see.
+		for path, want := range map[string]int{"/v1/events": http.StatusForbidden, "/v1/agents/" + other + "/contacts": http.StatusUnauthorized, "/v1/agents": http.StatusUnauthorized, "/v1/audit": http.StatusUnauthorized} {
+			_, body := s.as(t, operator, http.MethodPost, "/v1/agents/"+me+"/stream-tickets")
+			require.NoError(t, json.Unmarshal([]byte(body), &ticket))
+			answer, _ = s.as(t, "", http.MethodGet, path+"?ticket="+ticket.Ticket)
+			require.Equal(t, want, answer.StatusCode, path)
+		}
 	})
 
 	t.Run("a stream ends before its token does", func(t *testing.T) {

@@ -2229,7 +2229,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The token or the address asks too often, or too many long polls wait for these events. A stream is never answered so, but 200 with a long `retry:`. */
+        /** @description The token or the address asks too often, a desktop changes something more than once a second for a minute, or too many long polls wait for these events. A stream is never answered so, but 200 with a long `retry:`. */
         TooManyRequests: {
             headers: {
                 "X-Request-Id": components["headers"]["RequestId"];

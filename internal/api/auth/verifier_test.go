@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -441,4 +442,39 @@ func TestRefusalsAreLoggedOnceAMinute(t *testing.T) {
 		require.Contains(t, log.String(), `the token has expired" count=600`+"\n")
 		require.Equal(t, 2, strings.Count(log.String(), "is not a JWT"))
 	})
+}
+
+// Work and memory for a token that is all claims: thousands of roles, of claims, of levels. It is read or refused, what is remembered of it
+// is small, and of thousands of roles those count that are ours.
+func TestTokensThatAreAllClaims(t *testing.T) {
+	t.Parallel()
+	v := newIssuer("rsa1").verifier(t)
+	roles := make([]string, 2000)
+	for i := range roles {
+		roles[i] = fmt.Sprint(i)
+	}
+	many := map[string]any{}
+	for i := range 1000 {
+		many[fmt.Sprintf("c%d", i)] = i
+	}
+	deep := json.RawMessage(strings.Repeat("[", 4000) + strings.Repeat("]", 4000))
+	for name, c := range map[string]struct {
+		more map[string]any
+		want []Role
+	}{
+		"roles":           {map[string]any{"roles": append(roles[:1500:1500], "operator"), "connect_user_id": nil}, []Role{Operator}},
+		"one role, often": {map[string]any{"roles": slices.Repeat([]string{"viewer"}, 1000), "connect_user_id": nil}, []Role{Viewer}},
+		"claims":          {many, nil},
+		"levels":          {map[string]any{"deep": deep}, nil},
+	} {
+		token := sign("rsa1", good(c.more))
+		require.LessOrEqual(t, len(token), maxToken, name)
+		id, err := v.Verify(t.Context(), token)
+		require.NoError(t, err, name)
+		require.LessOrEqual(t, cap(id.Roles), 4, name)
+		if c.want != nil {
+			require.Equal(t, c.want, id.Roles, name)
+		}
+	}
+	refused(t, v, sign("rsa1", good(map[string]any{"roles": append(roles, roles...)})), "too long")
 }
