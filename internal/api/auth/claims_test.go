@@ -2,10 +2,13 @@ package auth
 
 import (
 	"encoding/json"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
 
 	"changeover/internal/logtest"
 )
@@ -13,72 +16,7 @@ import (
 // The claims as identity providers make them. What a token of each looks like is described in docs/security.md.
 func TestIdentityProviders(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct {
-		agent, roles string
-		claims       string
-		want         Identity
-	}{
-		"Okta, desktop: a profile attribute as claim": {
-			"connect_user_id", "groups",
-			`{"ver":1,"jti":"AT.x","iss":"https://acme.okta.com/oauth2/default","aud":"changeover","sub":"jane@acme.example","cid":"0oa1","uid":"00u1","scp":["openid","profile"],
-			  "auth_time":1,"connect_user_id":"` + jane + `","groups":["Everyone"]}`,
-			Identity{Subject: "jane@acme.example", AgentID: jane, Roles: []Role{Agent}},
-		},
-		"Okta, operator: groups of a name": {
-			"connect_user_id", "groups",
-			`{"ver":1,"sub":"olga@acme.example","cid":"0oa1","uid":"00u2","scp":["openid"],"groups":["Everyone","admin-vpn","changeover-operator","changeover-viewer"]}`,
-			Identity{Subject: "olga@acme.example", Roles: []Role{Viewer, Operator}},
-		},
-		"Entra ID, desktop: an attribute as claim": {
-			"connect_user_id", "roles",
-			`{"aud":"api://changeover","iss":"https://login.microsoftonline.com/t/v2.0","azp":"c","name":"Jane Doe","oid":"o1","preferred_username":"jane@acme.example","scp":"Stream.Read",
-			  "sub":"pairwise-1","tid":"t","ver":"2.0","connect_user_id":"` + jane + `"}`,
-			Identity{Subject: "pairwise-1", Name: "jane@acme.example", AgentID: jane, Roles: []Role{Agent}},
-		},
-		"Entra ID, operator: app roles": {
-			"connect_user_id", "roles",
-			`{"oid":"o2","preferred_username":"olga@acme.example","roles":["operator","viewer"],"sub":"pairwise-2","tid":"t","ver":"2.0","wids":["b79fbf4d-3ef9-4689-8143-76b194e85509"]}`,
-			Identity{Subject: "pairwise-2", Name: "olga@acme.example", Roles: []Role{Viewer, Operator}},
-		},
-		"Entra ID, a service with app roles": {
-			"connect_user_id", "roles",
-			`{"azp":"c","idtyp":"app","oid":"o3","roles":["viewer"],"sub":"o3","tid":"t","ver":"2.0"}`,
-			Identity{Subject: "o3", Roles: []Role{Viewer}},
-		},
-		"Keycloak: realm roles": {
-			"connect_user_id", "realm_access.roles",
-			`{"azp":"desktop","typ":"Bearer","sub":"6b1c","realm_access":{"roles":["offline_access","uma_authorization","admin"]},"resource_access":{"account":{"roles":["manage-account"]}},
-			  "scope":"openid email profile","preferred_username":"olga","connect_user_id":["` + jane + `"]}`,
-			Identity{Subject: "6b1c", Name: "olga", AgentID: jane, Roles: []Role{Agent, Admin}},
-		},
-		"Keycloak: roles of a client with dots in its name": {
-			"connect_user_id", "resource_access.changeover.acme.example.roles",
-			`{"sub":"6b1c","realm_access":{"roles":["admin"]},"resource_access":{"changeover.acme.example":{"roles":["viewer"]}},"email":"olga@acme.example"}`,
-			Identity{Subject: "6b1c", Name: "olga@acme.example", Roles: []Role{Viewer}},
-		},
-		"IAM Identity Center through a Cognito user pool": {
-			"custom:connect_user_id", "cognito:groups",
-			`{"sub":"aaaa","cognito:groups":["us-east-1_x_IdentityCenter","changeover-operator"],"iss":"https://cognito-idp.us-east-1.amazonaws.com/us-east-1_x","cognito:username":"idc_olga",
-			  "aud":"1example","token_use":"id","identities":[{"userId":"olga","providerName":"IdentityCenter","providerType":"SAML","primary":"true"}],"email":"olga@acme.example",
-			  "custom:connect_user_id":"` + janeARN + `"}`,
-			Identity{Subject: "aaaa", Name: "olga@acme.example", AgentID: jane, Roles: []Role{Agent, Operator}},
-		},
-		"IAM Identity Center's own token says who, and nothing of roles": {
-			"connect_user_id", "roles",
-			`{"aws:identity_store_id":"d-996773e796","sts:identity_context":"AQoJb3JpZ2luX2Vj","sub":"83d43802-00b1-7054-db02-f1d683aacba5","aws:instance_account":"123456789012",
-			  "iss":"https://identitycenter.amazonaws.com/ssoins-1234567890abcdef","aws:instance_arn":"arn:aws:sso:::instance/ssoins-6987d7fb04cf7a51","aud":"abcd","act":{"sub":"arn:aws:sso::1:trustedTokenIssuer"}}`,
-			Identity{Subject: "83d43802-00b1-7054-db02-f1d683aacba5"},
-		},
-		"Auth0: names with a URL before them": {
-			"https://changeover.example.com/agent", "https://changeover.example.com/roles",
-			`{"sub":"auth0|5f7c","https://changeover.example.com/roles":["viewer"],"https://changeover.example.com/agent":"` + janeARN + `"}`,
-			Identity{Subject: "auth0|5f7c", AgentID: jane, Roles: []Role{Agent, Viewer}},
-		},
-		"scopes as roles": {
-			"connect_user_id", "scope", `{"sub":"s","scope":"openid changeover-viewer changeover-operator"}`, Identity{Subject: "s", Roles: []Role{Viewer, Operator}},
-		},
-		"one role": {"connect_user_id", "role", `{"sub":"s","role":"admin"}`, Identity{Subject: "s", Roles: []Role{Admin}}},
-	} {
+	for name, c := range providers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			decoded, err := decodeObject([]byte(c.claims))
@@ -87,6 +25,109 @@ func TestIdentityProviders(t *testing.T) {
 			require.Equal(t, c.want, m.identity(decoded, func(claim, why string) { t.Errorf("%s: %s", claim, why) }))
 		})
 	}
+}
+
+// What docs/security.md says to configure for an identity provider is what the claims above are read with, and a desktop and somebody
+// with a role come of it.
+func TestIdentityProvidersOfTheDocumentation(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../../docs/security.md")
+	require.NoError(t, err)
+	names := map[string]string{"Okta": "Okta", "Microsoft Entra ID": "Entra ID", "Keycloak": "Keycloak", "AWS IAM Identity Center": "IAM Identity Center through"}
+	sections := regexp.MustCompile("(?s)\n### ([^\n]+)\n(.*?)```yaml\n(.*?)```").FindAllStringSubmatch(string(page), -1)
+	require.Len(t, sections, len(names))
+	for _, section := range sections {
+		prefix, ok := names[section[1]]
+		require.True(t, ok, section[1])
+		var c struct {
+			Auth struct{ Mode, Issuer, Audience, AgentClaim, RolesClaim string }
+		}
+		require.NoError(t, yaml.Unmarshal([]byte(strings.NewReplacer("agentClaim", "agentclaim", "rolesClaim", "rolesclaim").Replace(section[3])), &c))
+		require.Equal(t, "jwt", c.Auth.Mode, section[1])
+		require.True(t, strings.HasPrefix(c.Auth.Issuer, "https://"), section[1])
+		require.NotEmpty(t, c.Auth.Audience, section[1])
+		agents, roles := 0, 0
+		for name, p := range providers {
+			if strings.HasPrefix(name, prefix) && p.agent == c.Auth.AgentClaim && p.roles == c.Auth.RolesClaim {
+				if p.want.AgentID == jane {
+					agents++
+				}
+				if len(p.want.Roles) > 1 || len(p.want.Roles) == 1 && p.want.Roles[0] != Agent {
+					roles++
+				}
+			}
+		}
+		require.Positive(t, agents, "%s: no desktop's token is tested with these claims", section[1])
+		require.Positive(t, roles, "%s: no operator's token is tested with these claims", section[1])
+	}
+}
+
+// providers are tokens' claims with what the configuration names.
+var providers = map[string]struct {
+	agent, roles string
+	claims       string
+	want         Identity
+}{
+	"Okta, desktop: a profile attribute as claim": {
+		"connect_user_id", "groups",
+		`{"ver":1,"jti":"AT.x","iss":"https://acme.okta.com/oauth2/default","aud":"changeover","sub":"jane@acme.example","cid":"0oa1","uid":"00u1","scp":["openid","profile"],
+			  "auth_time":1,"connect_user_id":"` + jane + `","groups":["Everyone"]}`,
+		Identity{Subject: "jane@acme.example", AgentID: jane, Roles: []Role{Agent}},
+	},
+	"Okta, operator: groups of a name": {
+		"connect_user_id", "groups",
+		`{"ver":1,"sub":"olga@acme.example","cid":"0oa1","uid":"00u2","scp":["openid"],"groups":["Everyone","admin-vpn","changeover-operator","changeover-viewer"]}`,
+		Identity{Subject: "olga@acme.example", Roles: []Role{Viewer, Operator}},
+	},
+	"Entra ID, desktop: an attribute as claim": {
+		"connect_user_id", "roles",
+		`{"aud":"api://changeover","iss":"https://login.microsoftonline.com/t/v2.0","azp":"c","name":"Jane Doe","oid":"o1","preferred_username":"jane@acme.example","scp":"Stream.Read",
+			  "sub":"pairwise-1","tid":"t","ver":"2.0","connect_user_id":"` + jane + `"}`,
+		Identity{Subject: "pairwise-1", Name: "jane@acme.example", AgentID: jane, Roles: []Role{Agent}},
+	},
+	"Entra ID, operator: app roles": {
+		"connect_user_id", "roles",
+		`{"oid":"o2","preferred_username":"olga@acme.example","roles":["operator","viewer"],"sub":"pairwise-2","tid":"t","ver":"2.0","wids":["b79fbf4d-3ef9-4689-8143-76b194e85509"]}`,
+		Identity{Subject: "pairwise-2", Name: "olga@acme.example", Roles: []Role{Viewer, Operator}},
+	},
+	"Entra ID, a service with app roles": {
+		"connect_user_id", "roles",
+		`{"azp":"c","idtyp":"app","oid":"o3","roles":["viewer"],"sub":"o3","tid":"t","ver":"2.0"}`,
+		Identity{Subject: "o3", Roles: []Role{Viewer}},
+	},
+	"Keycloak: realm roles": {
+		"connect_user_id", "realm_access.roles",
+		`{"azp":"desktop","typ":"Bearer","sub":"6b1c","realm_access":{"roles":["offline_access","uma_authorization","admin"]},"resource_access":{"account":{"roles":["manage-account"]}},
+			  "scope":"openid email profile","preferred_username":"olga","connect_user_id":["` + jane + `"]}`,
+		Identity{Subject: "6b1c", Name: "olga", AgentID: jane, Roles: []Role{Agent, Admin}},
+	},
+	"Keycloak: roles of a client with dots in its name": {
+		"connect_user_id", "resource_access.changeover.acme.example.roles",
+		`{"sub":"6b1c","realm_access":{"roles":["admin"]},"resource_access":{"changeover.acme.example":{"roles":["viewer"]}},"email":"olga@acme.example"}`,
+		Identity{Subject: "6b1c", Name: "olga@acme.example", Roles: []Role{Viewer}},
+	},
+	"IAM Identity Center through a Cognito user pool": {
+		"custom:connect_user_id", "cognito:groups",
+		`{"sub":"aaaa","cognito:groups":["us-east-1_x_IdentityCenter","changeover-operator"],"iss":"https://cognito-idp.us-east-1.amazonaws.com/us-east-1_x","cognito:username":"idc_olga",
+			  "aud":"1example","token_use":"id","identities":[{"userId":"olga","providerName":"IdentityCenter","providerType":"SAML","primary":"true"}],"email":"olga@acme.example",
+			  "custom:connect_user_id":"` + janeARN + `"}`,
+		Identity{Subject: "aaaa", Name: "olga@acme.example", AgentID: jane, Roles: []Role{Agent, Operator}},
+	},
+	"IAM Identity Center's own token says who, and nothing of roles": {
+		"connect_user_id", "roles",
+		`{"aws:identity_store_id":"d-996773e796","sts:identity_context":"AQoJb3JpZ2luX2Vj","sub":"83d43802-00b1-7054-db02-f1d683aacba5","aws:instance_account":"123456789012",
+			  "iss":"https://identitycenter.amazonaws.com/ssoins-1234567890abcdef","aws:instance_arn":"arn:aws:sso:::instance/ssoins-6987d7fb04cf7a51","aud":"abcd","act":{"sub":"arn:aws:sso::1:trustedTokenIssuer"}}`,
+		Identity{Subject: "83d43802-00b1-7054-db02-f1d683aacba5"},
+	},
+	"Auth0: names with a URL before them": {
+		"https://changeover.example.com/agent", "https://changeover.example.com/roles",
+		`{"sub":"auth0|5f7c","https://changeover.example.com/roles":["viewer"],"https://changeover.example.com/agent":"` + janeARN + `"}`,
+		Identity{Subject: "auth0|5f7c", AgentID: jane, Roles: []Role{Agent, Viewer}},
+	},
+	"scopes as roles": {
+		"connect_user_id", "scope", `{"sub":"s","scope":"openid changeover-viewer changeover-operator"}`, Identity{Subject: "s", Roles: []Role{Viewer, Operator}},
+	},
+	"one role": {"connect_user_id", "role", `{"sub":"s","role":"admin"}`, Identity{Subject: "s", Roles: []Role{Admin}}},
 }
 
 // ARN tricks: an agent's ARN that is none, that names another instance, or that two readers would cut differently; and ids that
