@@ -21,6 +21,8 @@ FUZZTIME ?= 20s
 AGENTS   ?= 50000
 CONTACTS ?= 0
 QUOTAS   ?= raised
+NEMESIS  ?= 1m
+SOAK     ?= 1h
 
 .PHONY: help
 help: ## This list
@@ -33,8 +35,8 @@ demo: ## A simulated contact centre, the service and its database; SHIFT=1 shift
 	exec $(CACHE)/bin/demo $(if $(SHIFT),--shift) $(DEMO_FLAGS)
 
 .PHONY: test
-test: setup verify client ## Everything: set-up, verify, all tests with the race detector
-	@$(ENV) go test -race $(PKG)
+test: setup verify client ## Everything: set-up, verify, all tests with the race detector; a minute of the nemesis (NEMESIS=1m)
+	@$(ENV) NEMESIS=$(NEMESIS) go test -race $(PKG)
 
 .PHONY: client
 client: setup ## The TypeScript client: its types, its build and its tests (clients/typescript)
@@ -77,6 +79,10 @@ bench: setup ## Benchmarks, summed up by benchstat (BENCH=regexp COUNT=6 PKG=./i
 load: setup ## A shift of a whole floor, measured (AGENTS=50000 CONTACTS=0.3 QUOTAS=default); Linux
 	@$(ENV) mkdir -p $(CACHE)/bin; go build -o $(CACHE)/bin/ ./cmd/load ./cmd/server ./cmd/connectsim; \
 	exec $(CACHE)/bin/load --agents=$(AGENTS) --contacts=$(CONTACTS) --quotas=$(QUOTAS) $(LOAD_FLAGS)
+
+.PHONY: soak
+soak: setup ## The nemesis for SOAK (1h): shifts, calls, faults, kills and restarts; every log against every client; what must not grow
+	@$(ENV) SOAK=$(SOAK) go test -count=1 -timeout=0 -run='^TestSoak$$' -v ./internal/acceptance/nemesis
 
 .PHONY: fuzz
 fuzz: setup ## Every fuzz target for FUZZTIME (20s) each
