@@ -319,16 +319,6 @@ func (r *replica) thawed() {
 	r.frozen = time.Time{}
 }
 
-// pid of the present process; 0: there is none.
-func (r *replica) pid() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.process == nil {
-		return 0
-	}
-	return r.process.Process.Pid
-}
-
 func (r *replica) text() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
