@@ -215,7 +215,7 @@ func (c *cluster) leader() *replica {
 	c.t.Helper()
 	var found *replica
 	c.until("somebody leads", func() bool {
-		holder := query[string](c.t, c.database, "SELECT holder FROM leases WHERE expires_at > clock_timestamp()")
+		holder := query[string](c.t, c.database, "SELECT coalesce((SELECT holder FROM leases WHERE expires_at > clock_timestamp()), '')")
 		i := slices.IndexFunc(c.replicas, func(r *replica) bool { return r.process != nil && r.name() == holder })
 		if i >= 0 {
 			found = c.replicas[i]
@@ -408,9 +408,16 @@ func get[T any](r *replica, path string) (v T) {
 	return v
 }
 
+// serves waits until it is ready.
+func (r *replica) serves() {
+	r.t.Helper()
+	r.c.until("it serves", func() bool { status, _ := r.try("/readyz"); return status == http.StatusOK })
+}
+
 // worksIn waits until every agent of the floor is known to work in a Region.
 func (r *replica) worksIn(region string) {
 	r.t.Helper()
+	r.serves()
 	r.c.until(fmt.Sprintf("replica %d knows that everybody is in %s", r.n, region), func() bool {
 		list := get[contract.AgentList](r, "/v1/agents?activeRegion="+region+"&state=active&limit=1000")
 		return len(list.Items) == len(r.c.sim.Agents())
@@ -449,4 +456,26 @@ func (l *tail) String() string {
 	defer l.mu.Unlock()
 	lines := strings.Split(strings.TrimSpace(l.buf.String()), "\n")
 	return strings.Join(lines[max(0, len(lines)-40):], "\n")
+}
+
+// keep leaves nothing in the configuration but some keys; of a section without any, all.
+func (r *replica) keep(sections map[string][]string) {
+	r.t.Helper()
+	text, err := os.ReadFile(r.file)
+	require.NoError(r.t, err)
+	var whole map[string]any
+	require.NoError(r.t, yaml.Unmarshal(text, &whole))
+	kept := map[string]any{}
+	for section, keys := range sections {
+		if keys == nil {
+			kept[section] = whole[section]
+			continue
+		}
+		some := map[string]any{}
+		for _, key := range keys {
+			some[key] = whole[section].(map[string]any)[key]
+		}
+		kept[section] = some
+	}
+	r.write(kept)
 }

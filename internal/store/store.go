@@ -242,6 +242,8 @@ func IsUnavailable(err error) bool {
 			return pgErr.Code == "25006" || pgErr.Code == "25P03" || pgErr.Code == "25P04" // a standby; idle too long
 		case "40", "55": // serialization and deadlock; lock not available
 			return true
+		case "42":
+			return pgErr.Code == "42P01" // no such table: nobody has migrated the database yet
 		}
 		return false
 	}
