@@ -65,6 +65,7 @@ type App struct {
 	login        *auth.Login    // nil: nobody signs in with a browser
 	orchestrator *orchestrator.Orchestrator
 	inbox        chan struct{} // rings when the inbox may have grown
+	fatal        chan error    // gets what Run ends with; nobody waits for its being heard
 	metrics      http.Handler
 	front        *front
 
@@ -79,7 +80,7 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *App, err error) {
 	}
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a := &App{
-		config: c, log: o.Log, life: lifecycle{log: o.Log}, replica: replicaName(), inbox: make(chan struct{}, 1),
+		config: c, log: o.Log, life: lifecycle{log: o.Log}, replica: replicaName(), inbox: make(chan struct{}, 1), fatal: make(chan error, 1),
 		metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry}),
 	}
 	defer func() {
@@ -93,7 +94,7 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	a.store, err = store.Open(ctx, store.Options{
-		URL: a.databaseURL, ListenURL: string(c.Database.ListenURL), Log: a.log, Metrics: store.NewMetrics(registry),
+		URL: a.databaseURL, ListenURL: string(c.Database.ListenURL), History: c.Database.HistoryRetention, Log: a.log, Metrics: store.NewMetrics(registry),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("database.url: %w", err)
@@ -240,6 +241,10 @@ func (a *App) waitForSchema(ctx context.Context) error {
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if errors.Is(err, store.ErrNewSchema) { // only another program mends that
+			a.fatal <- err
+			return err
+		}
 		a.log.Error("the database is not ready, trying again", "attempt", attempt, "error", err)
 		select {
 		case <-ctx.Done():
@@ -250,8 +255,8 @@ func (a *App) waitForSchema(ctx context.Context) error {
 }
 
 func (a *App) schema(ctx context.Context) error {
-	if !a.config.Database.Migrate {
-		return a.store.CheckSchema(ctx)
+	if err := a.store.CheckSchema(ctx); !a.config.Database.Migrate || errors.Is(err, store.ErrNewSchema) {
+		return err
 	}
 	return migrate(ctx, a.config.Database, a.databaseURL, a.log)
 }
@@ -368,7 +373,10 @@ func Run(ctx context.Context, c *config.Config, o Options) error {
 		return err
 	}
 	if err = a.Start(ctx); err == nil {
-		<-ctx.Done()
+		select {
+		case <-ctx.Done():
+		case err = <-a.fatal:
+		}
 		o.Log.Info("stopping")
 	}
 	return errors.Join(err, a.Stop(context.WithoutCancel(ctx)))

@@ -79,6 +79,8 @@ type Database struct {
 	ListenURL Secret `yaml:"listenUrl"`
 	// How long entries of the audit are kept, 720h or more; 0: for ever. Applied with the migrations, by the role that owns the tables.
 	AuditRetention time.Duration `yaml:"auditRetention"`
+	// How long failovers that are over and changes of distributions are kept, 24h or more; 0: for ever. (Events: `stream.replayRetention`.)
+	HistoryRetention time.Duration `yaml:"historyRetention"`
 }
 
 // Auth says who may call.
@@ -220,7 +222,7 @@ func Default() *Config {
 			MaxConnections: 110_000, MaxConnectionsPerAddress: 50_000,
 			RequestsPerSecondPerToken: 500, RequestsPerSecondPerAddress: 10_000,
 		},
-		Database: Database{Migrate: true},
+		Database: Database{Migrate: true, HistoryRetention: 90 * 24 * time.Hour},
 		Auth:     Auth{Mode: AuthJWT, Audience: "changeover", AgentClaim: "connect_user_id", RolesClaim: "roles", SameSite: "strict"},
 		Connect:  Connect{RequestsPerSecond: 1.2, Burst: 4, RequestTimeout: 4 * time.Second},
 		Poll: Poll{

@@ -126,7 +126,7 @@ func TestEnvironmentOverridesTheFile(t *testing.T) {
 	http.TrustedProxies = []string{"10.0.0.0/8", "::1"}
 	http.RequestsPerSecondPerToken = 0
 	require.Equal(t, http, c.HTTP)
-	require.Equal(t, Database{URL: "postgres://u:p@host/db?sslmode=require"}, c.Database)
+	require.Equal(t, Database{URL: "postgres://u:p@host/db?sslmode=require", HistoryRetention: Default().Database.HistoryRetention}, c.Database)
 	require.InDelta(t, 0.6, c.Connect.RequestsPerSecond, 0)
 	require.Equal(t, 2, c.Connect.Burst)
 	require.Equal(t, 250*time.Millisecond, c.Poll.DrainInterval)

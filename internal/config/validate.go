@@ -24,11 +24,14 @@ var (
 	roleARN     = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+$`)
 )
 
+// Shorter ones are mistyped, and would empty what they are for.
+const (
+	leastAuditRetention   = 30 * 24 * time.Hour
+	leastHistoryRetention = 24 * time.Hour
+)
+
 // validate notes every value that is of the right type and still wrong. Messages do not repeat URLs: they may hold a
 // password.
-// leastAuditRetention keeps a mistyped unit from emptying the audit.
-const leastAuditRetention = 30 * 24 * time.Hour
-
 func (l *loader) validate(c *Config) {
 	l.address("http.listen", c.HTTP.Listen)
 	if c.HTTP.MetricsListen != "" {
@@ -52,6 +55,9 @@ func (l *loader) validate(c *Config) {
 
 	if c.Database.AuditRetention != 0 {
 		l.duration("database.auditRetention", c.Database.AuditRetention, leastAuditRetention)
+	}
+	if c.Database.HistoryRetention != 0 {
+		l.duration("database.historyRetention", c.Database.HistoryRetention, leastHistoryRetention)
 	}
 
 	l.auth(c)

@@ -107,8 +107,8 @@ func TestBehindATransactionPooler(t *testing.T) {
 		_, body := c.replicas[0].try("/v1/agents/" + agent)
 		return strings.Contains(string(body), `"pending"`)
 	})
-	answer, err := c.client.Post("http://"+c.followers()[0].address+"/v1/failovers/force", "application/json",
-		strings.NewReader(`{"failoverGroup": "main", "reason": "test"}`))
+	id := query[string](t, direct, "SELECT failover_id FROM agents WHERE agent_id = $1", agent)
+	answer, err := c.client.Post("http://"+c.followers()[0].address+"/v1/failovers/"+id+"/force", "application/json", strings.NewReader(`{"reason": "test"}`))
 	require.NoError(t, err)
 	require.NoError(t, answer.Body.Close())
 	require.Equal(t, http.StatusAccepted, answer.StatusCode)

@@ -44,15 +44,11 @@ func (s *Store) AppendAudit(ctx context.Context, e AuditEntry) error {
 func (s *Store) appendAudits(ctx context.Context, entries []AuditEntry) (_ []struct{}, err error) {
 	ctx, done := s.call(ctx, "append_audit", callTimeout, &err)
 	defer done()
-	chained, err := s.hasSchema(ctx, schemaChain)
-	if err == nil {
-		err = s.writeAudits(ctx, s.pool, entries, chained)
-	}
-	return make([]struct{}, len(entries)), err
+	return make([]struct{}, len(entries)), s.writeAudits(ctx, s.pool, entries)
 }
 
 // writeAudits locks the head of the chain until the end of the transaction, so it is the last that a transaction does.
-func (s *Store) writeAudits(ctx context.Context, tx db.DBTX, entries []AuditEntry, chained bool) error {
+func (s *Store) writeAudits(ctx context.Context, tx db.DBTX, entries []AuditEntry) error {
 	var p db.AppendAuditsParams
 	roles := flatten(len(entries), func(i int) []string { return entries[i].Roles })
 	p.Roles, p.FirstRoles, p.LastRoles = roles.all, roles.first, roles.last
@@ -66,12 +62,6 @@ func (s *Store) writeAudits(ctx context.Context, tx db.DBTX, entries []AuditEntr
 		p.Details = append(p.Details, e.Details)
 		p.Befores = append(p.Befores, e.Before)
 		p.Afters = append(p.Afters, e.After)
-	}
-	if !chained {
-		return s.q.AppendAuditsBefore2(ctx, tx, db.AppendAuditsBefore2Params{
-			Roles: p.Roles, Subjects: p.Subjects, FirstRoles: p.FirstRoles, LastRoles: p.LastRoles, Actions: p.Actions, Targets: p.Targets,
-			Reasons: p.Reasons, RequestIds: p.RequestIds, Outcomes: p.Outcomes, Details: p.Details,
-		})
 	}
 	return s.q.AppendAudits(ctx, tx, p)
 }
@@ -126,7 +116,7 @@ func (s *Store) Audit(ctx context.Context, p Page) (entries []AuditEntry, next s
 	if err != nil {
 		return nil, "", err
 	}
-	rows, err := s.audit(ctx, db.AuditParams{BeforeID: before, MaxRows: rowLimit(p.limit() + 1)})
+	rows, err := s.q.Audit(ctx, s.pool, db.AuditParams{BeforeID: before, MaxRows: rowLimit(p.limit() + 1)})
 	if err != nil {
 		return nil, "", fmt.Errorf("read the audit: %w", err)
 	}
@@ -139,23 +129,4 @@ func (s *Store) Audit(ctx context.Context, p Page) (entries []AuditEntry, next s
 		}
 	}
 	return entries, next, nil
-}
-
-func (s *Store) audit(ctx context.Context, p db.AuditParams) ([]db.Audit, error) {
-	chained, err := s.hasSchema(ctx, schemaChain)
-	if err != nil {
-		return nil, err
-	}
-	if chained {
-		return s.q.Audit(ctx, s.pool, p)
-	}
-	old, err := s.q.AuditBefore2(ctx, s.pool, db.AuditBefore2Params(p))
-	rows := make([]db.Audit, len(old))
-	for i, r := range old {
-		rows[i] = db.Audit{
-			AuditID: r.AuditID, At: r.At, Subject: r.Subject, Roles: r.Roles, Action: r.Action, Target: r.Target, Reason: r.Reason,
-			RequestID: r.RequestID, Outcome: r.Outcome, Details: r.Details,
-		}
-	}
-	return rows, err
 }

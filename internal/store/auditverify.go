@@ -134,7 +134,7 @@ func (s *Store) verifyAudit(ctx context.Context, anchors []AuditHead) (AuditRepo
 func (s *Store) auditEnds(ctx context.Context) (ends db.AuditEndsRow, err error) {
 	ctx, done := s.call(ctx, "verify_audit", callTimeout, &err)
 	defer done()
-	if err := s.needSchema(ctx, schemaChain, "the audit's chain"); err != nil {
+	if err := s.needSchema(ctx, schemaRetention, "verifying the audit"); err != nil {
 		return ends, err
 	}
 	return s.q.AuditEnds(ctx, s.pool)

@@ -138,16 +138,6 @@ func (s *Store) BeginIdempotent(ctx context.Context, scope, key string, bodyHash
 // claimKey returns pgx.ErrNoRows where the key is another request's.
 func (s *Store) claimKey(ctx context.Context, scope, key string, bodyHash []byte) (*claim, error) {
 	c := &claim{scope: scope, key: key, bodyHash: bytes.Clone(bodyHash)}
-	linked, err := s.hasSchema(ctx, schemaChain)
-	if err != nil {
-		return nil, err
-	}
-	if !linked {
-		c.at, err = s.q.BeginIdempotentBefore2(ctx, s.pool, db.BeginIdempotentBefore2Params{
-			Scope: scope, Key: key, BodyHash: bodyHash, Abandoned: abandonedAfter, Expired: IdempotencyAge,
-		})
-		return c, err
-	}
 	row, err := s.q.BeginIdempotent(ctx, s.pool, db.BeginIdempotentParams{
 		Scope: scope, Key: key, BodyHash: bodyHash, Abandoned: abandonedAfter, Expired: IdempotencyAge,
 	})
@@ -188,16 +178,9 @@ func (s *Store) ReleaseIdempotent(ctx context.Context, scope, key string) (err e
 	if c == nil {
 		return nil
 	}
-	linked, err := s.hasSchema(ctx, schemaChain)
-	switch {
-	case err != nil:
-	case linked:
-		err = s.q.ReleaseIdempotent(ctx, s.pool, db.ReleaseIdempotentParams{
-			Scope: c.scope, Key: c.key, ClaimedAt: c.at, Abandoned: abandonedAfter,
-		})
-	default:
-		err = s.q.ReleaseIdempotentBefore2(ctx, s.pool, db.ReleaseIdempotentBefore2Params{Scope: c.scope, Key: c.key, ClaimedAt: c.at})
-	}
+	err = s.q.ReleaseIdempotent(ctx, s.pool, db.ReleaseIdempotentParams{
+		Scope: c.scope, Key: c.key, ClaimedAt: c.at, Abandoned: abandonedAfter,
+	})
 	return wrap(err, "release an idempotency key")
 }
 

@@ -74,27 +74,21 @@ type submitted struct {
 func (s *Store) submitAll(ctx context.Context, in []submission) (out []submitted, err error) {
 	ctx, done := s.call(ctx, "submit", callTimeout, &err)
 	defer done()
-	chained, err := s.hasSchema(ctx, schemaChain)
-	if err != nil {
-		return nil, err
-	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if err := s.bound(ctx, tx, lockInSubmit); err != nil {
 			return err
 		}
 		out = make([]submitted, len(in))
-		if chained {
-			if err := s.checkClaims(ctx, tx, in, out); err != nil {
-				return err
-			}
+		if err := s.checkClaims(ctx, tx, in, out); err != nil {
+			return err
 		}
-		return s.writeCommands(ctx, tx, in, out, chained)
+		return s.writeCommands(ctx, tx, in, out)
 	})
 	return out, err
 }
 
 // writeCommands submits the commands that have neither an id nor an error yet.
-func (s *Store) writeCommands(ctx context.Context, tx pgx.Tx, in []submission, out []submitted, chained bool) error {
+func (s *Store) writeCommands(ctx context.Context, tx pgx.Tx, in []submission, out []submitted) error {
 	var p db.AppendCommandsParams
 	var links db.LinkCommandsParams
 	var entries []AuditEntry
@@ -124,7 +118,7 @@ func (s *Store) writeCommands(ctx context.Context, tx pgx.Tx, in []submission, o
 			links.CommandIds = append(links.CommandIds, ids[n])
 		}
 	}
-	if chained && len(links.Keys) > 0 {
+	if len(links.Keys) > 0 {
 		if err := s.q.LinkCommands(ctx, tx, links); err != nil {
 			return err
 		}
@@ -132,7 +126,7 @@ func (s *Store) writeCommands(ctx context.Context, tx pgx.Tx, in []submission, o
 	if err := s.q.Notify(ctx, tx, ChannelInbox); err != nil {
 		return err
 	}
-	return s.writeAudits(ctx, tx, entries, chained)
+	return s.writeAudits(ctx, tx, entries)
 }
 
 // PendingCommands reads commands without a result whose ids are greater than afterID, in order, at most limit. afterID is for

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -47,14 +48,20 @@ func (s *Store) AcquireLease(ctx context.Context, holder string, ttl time.Durati
 	defer done()
 	// A look first: followers ask every second, and an UPDATE would wait for commits.
 	lease, err := s.q.Lease(ctx, s.lease)
+	if errors.Is(err, pgx.ErrNoRows) {
+		s.log.WarnContext(ctx, "the row of the lease is gone, making it again")
+		if err = s.q.RestoreLease(ctx, s.lease); err == nil {
+			lease, err = s.q.Lease(ctx, s.lease)
+		}
+	}
 	if err != nil {
 		return Lease{}, false, fmt.Errorf("read the lease: %w", err)
 	}
-	if !lease.Expired {
+	if !lease.Expired && !s.seen.dead(&lease, ttl) {
 		return Lease{}, false, nil
 	}
 	started := time.Now()
-	epoch, err := s.takeOver(ctx, holder, ttl)
+	epoch, err := s.takeOver(ctx, holder, ttl, &lease)
 	var pgErr *pgconn.PgError
 	switch {
 	case err == nil:
@@ -74,12 +81,30 @@ func (s *Store) AcquireLease(ctx context.Context, holder string, ttl time.Durati
 	return Lease{}, false, fmt.Errorf("acquire the lease: %w", err)
 }
 
-func (s *Store) takeOver(ctx context.Context, holder string, ttl time.Duration) (epoch int64, err error) {
+// sighting remembers the lease as it was last seen, and since when. If the database's clock is set back, the lease of a leader that has died
+// expires hours later; but a leader that is alive renews it all the time.
+type sighting struct {
+	mu    sync.Mutex
+	lease db.LeaseRow
+	since time.Time
+}
+
+// dead says whether a lease has been the same for longer than its holder may leave it so.
+func (s *sighting) dead(lease *db.LeaseRow, ttl time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if same := s.lease.Epoch == lease.Epoch && s.lease.ExpiresAt == lease.ExpiresAt; !same {
+		s.lease, s.since = *lease, time.Now()
+	}
+	return time.Since(s.since) > ttl
+}
+
+func (s *Store) takeOver(ctx context.Context, holder string, ttl time.Duration, old *db.LeaseRow) (epoch int64, err error) {
 	err = pgx.BeginFunc(ctx, s.lease, func(tx pgx.Tx) error {
 		if err := s.bound(ctx, tx, takeoverLock); err != nil {
 			return err
 		}
-		epoch, err = s.q.AcquireLease(ctx, tx, db.AcquireLeaseParams{Holder: text(holder), Ttl: ttl})
+		epoch, err = s.q.AcquireLease(ctx, tx, db.AcquireLeaseParams{Holder: text(holder), Ttl: ttl, DeadEpoch: old.Epoch, DeadExpiresAt: old.ExpiresAt})
 		return err
 	})
 	return epoch, err
@@ -139,6 +164,9 @@ func (s *Store) fence(ctx context.Context, tx pgx.Tx, epoch int64) error {
 		return fmt.Errorf("set the transaction's time-outs: %w", err)
 	}
 	current, err := s.q.LockLease(ctx, tx)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("epoch %d, and there is no lease: %w", epoch, ErrFenced)
+	}
 	if err != nil {
 		return fmt.Errorf("lock the lease: %w", err)
 	}

@@ -200,3 +200,57 @@ func TestAFrozenLeaderDoesNotHoldUpTheNext(t *testing.T) {
 		})
 	}
 }
+
+// Somebody has deleted the row: the next who asks makes it again, with an epoch above all in the log, and who led before is fenced.
+func TestTheLeasesRowIsDeleted(t *testing.T) {
+	t.Parallel()
+	s, conn := newStore(t)
+	old := lead(t, s)
+	commit(t, s, old.Epoch, detected(1))
+	exec(t, conn, "UPDATE event_log SET epoch = epoch + 1000000000") // the database's clock was ahead then
+	exec(t, conn, "DELETE FROM leases")
+	_, err := s.Commit(t.Context(), old.Epoch, detected(1))
+	require.ErrorIs(t, err, store.ErrFenced)
+	_, ok, err := s.RenewLease(t.Context(), old, "test", time.Minute)
+	require.NoError(t, err)
+	require.False(t, ok)
+
+	next, ok, err := s.AcquireLease(t.Context(), "next", time.Minute)
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Equal(t, old.Epoch+1000000001, next.Epoch)
+	_, err = s.Commit(t.Context(), old.Epoch, detected(1))
+	require.ErrorIs(t, err, store.ErrFenced)
+	commit(t, s, next.Epoch, detected(1))
+}
+
+// The database's clock is set back by an hour and the leader dies: its lease, which ends in an hour by that clock, is taken when nobody has
+// renewed it for as long as it lasts by the clock of who wants it. One that is renewed is not taken.
+func TestALeaseOfAClockThatWasSetBack(t *testing.T) {
+	t.Parallel()
+	s, conn := newStore(t)
+	lease := lead(t, s)
+	const ttl = 300 * time.Millisecond
+	ask := func() (store.Lease, bool) {
+		won, ok, err := s.AcquireLease(t.Context(), "next", ttl)
+		require.NoError(t, err)
+		return won, ok
+	}
+	for range 5 {
+		exec(t, conn, "UPDATE leases SET expires_at = clock_timestamp() + interval '1 hour'") // renewed
+		_, ok := ask()
+		require.False(t, ok)
+		time.Sleep(ttl / 3)
+	}
+	began := time.Now()
+	var next store.Lease
+	require.Eventually(t, func() bool {
+		won, ok := ask()
+		next = won
+		return ok
+	}, 10*time.Second, 20*time.Millisecond)
+	require.Greater(t, time.Since(began), ttl/2)
+	_, err := s.Commit(t.Context(), lease.Epoch, detected(1))
+	require.ErrorIs(t, err, store.ErrFenced)
+	commit(t, s, next.Epoch, detected(1))
+}

@@ -70,7 +70,7 @@ func latestSchema() (int64, error) {
 
 // SchemaVersion returns the version of the last migration that was applied; 0: none.
 func (s *Store) SchemaVersion(ctx context.Context) (version int64, err error) {
-	ctx, done := s.call(ctx, "schema", callTimeout, &err)
+	ctx, done := s.call(ctx, "schema", quickTimeout, &err)
 	defer done()
 	var exists bool
 	if err := s.pool.QueryRow(ctx, "SELECT to_regclass('goose_db_version') IS NOT NULL").Scan(&exists); err != nil || !exists {
@@ -80,7 +80,8 @@ func (s *Store) SchemaVersion(ctx context.Context) (version int64, err error) {
 	return version, wrap(err, "read the schema's version")
 }
 
-// CheckSchema says whether the program can work on the schema: it may be newer, or one migration older (see package migrations).
+// CheckSchema says whether the program can work on the schema: it may be one migration older, or newer unless it says that it is too new,
+// which is [ErrNewSchema] (see package migrations).
 func (s *Store) CheckSchema(ctx context.Context) error {
 	have, err := s.SchemaVersion(ctx)
 	if err != nil {
@@ -93,11 +94,22 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 	if have < max(want-1, 1) {
 		return fmt.Errorf("the database's schema is at version %d and this program needs %d or newer: run 'server migrate'", have, max(want-1, 1))
 	}
+	if have < schemaRetention {
+		return nil
+	}
+	oldest, err := s.q.OldestProgram(ctx, s.pool)
+	if err != nil {
+		return fmt.Errorf("read which programs can work on the schema: %w", err)
+	}
+	if want < oldest {
+		return fmt.Errorf("%w: it is at version %d and needs a program that knows version %d, this one knows %d: run a newer version of Changeover",
+			ErrNewSchema, have, oldest, want)
+	}
 	return nil
 }
 
-// schemaChain is the version of the schema that has the audit's chain, the tickets and the commands of idempotency keys.
-const schemaChain = 2
+// schemaRetention is the version of the schema that removes what is old from the audit, and says which programs can work on it.
+const schemaRetention = 3
 
 // hasSchema says whether the schema has a version. Once it has, nobody asks again.
 func (s *Store) hasSchema(ctx context.Context, version int64) (bool, error) {
@@ -153,7 +165,7 @@ func GrantService(ctx context.Context, url, role string) error {
 			distribution_changes, agents, contacts, failovers, inbox, replicas, connections, idempotency_keys, region_health,
 			stream_tickets TO `+to+`;
 		GRANT SELECT, INSERT ON audit TO `+to+`;
-		GRANT SELECT ON audit_head, goose_db_version TO `+to+`;
+		GRANT SELECT ON audit_head, schema_programs, goose_db_version TO `+to+`;
 		GRANT EXECUTE ON FUNCTION maintain_event_partitions, prune_audit TO `+to+`;
 		REVOKE CREATE ON SCHEMA `+pgx.Identifier{schema}.Sanitize()+` FROM `+to, pgx.QueryExecModeSimpleProtocol)
 	if err != nil {

@@ -14,8 +14,10 @@ import (
 const pruneBatch = 10_000
 
 // Prune removes what nobody asks for any more: answers to idempotency keys and commands that were done a day ago, tickets that
-// nobody redeemed, replicas that have been silent for a day, with their connections, and entries of the audit that are older than
-// [SetAuditRetention] said. The leader calls it now and then.
+// nobody redeemed, replicas that have been silent for a day, with their connections, entries of the audit that are older than
+// [SetAuditRetention] said, and failovers and changes of distributions that are older than [Options] says. Failovers that are open or wait for
+// their confirmation stay, and so does the last change of each traffic distribution group, which is its current shift. The leader calls it now
+// and then.
 func (s *Store) Prune(ctx context.Context) error {
 	for _, old := range []struct {
 		what   string
@@ -30,6 +32,8 @@ func (s *Store) Prune(ctx context.Context) error {
 		{"silent replicas", func(ctx context.Context) (int64, error) { return s.q.PruneReplicas(ctx, s.leader, IdempotencyAge) }},
 		{"expired stream tickets", s.pruneTickets},
 		{"old audit entries", s.pruneAudit},
+		{"old failovers", s.pruneFailovers},
+		{"old changes of distributions", s.pruneChanges},
 	} {
 		for more := true; more; {
 			n, err := s.prune(ctx, old.remove)
@@ -48,15 +52,26 @@ func (s *Store) prune(ctx context.Context, remove func(ctx context.Context) (int
 	return remove(ctx)
 }
 
-func (s *Store) pruneTickets(ctx context.Context) (int64, error) {
-	if ok, err := s.hasSchema(ctx, schemaChain); err != nil || !ok {
-		return 0, err
+func (s *Store) pruneFailovers(ctx context.Context) (int64, error) {
+	if s.opts.History == 0 {
+		return 0, nil
 	}
+	return s.q.PruneFailovers(ctx, s.leader, db.PruneFailoversParams{OlderThan: s.opts.History, MaxRows: pruneBatch})
+}
+
+func (s *Store) pruneChanges(ctx context.Context) (int64, error) {
+	if s.opts.History == 0 {
+		return 0, nil
+	}
+	return s.q.PruneChanges(ctx, s.leader, db.PruneChangesParams{OlderThan: s.opts.History, MaxRows: pruneBatch})
+}
+
+func (s *Store) pruneTickets(ctx context.Context) (int64, error) {
 	return s.q.PruneTickets(ctx, s.leader, pruneBatch)
 }
 
 func (s *Store) pruneAudit(ctx context.Context) (int64, error) {
-	if ok, err := s.hasSchema(ctx, schemaChain); err != nil || !ok {
+	if ok, err := s.hasSchema(ctx, schemaRetention); err != nil || !ok {
 		return 0, err
 	}
 	return s.q.PruneAudit(ctx, s.leader, pruneBatch)

@@ -127,24 +127,20 @@ func TestTheProgramWorksOnTheSchemaOneMigrationOlder(t *testing.T) {
 	mainJob(t, s, owner)
 
 	ticket := store.Ticket{AgentID: "agent-1", TokenExpiresAt: time.Now().Add(time.Hour)}
-	newNow := map[string]func() error{
-		"issue":  func() error { _, err := s.IssueTicket(t.Context(), [32]byte{1}, ticket); return err },
-		"redeem": func() error { _, err := s.RedeemTicket(t.Context(), [32]byte{1}); return err },
-		"verify": func() error { _, err := s.VerifyAudit(t.Context()); return err },
-	}
-	for _, name := range []string{"issue", "redeem", "verify"} {
-		err := newNow[name]()
-		require.ErrorIs(t, err, store.ErrOldSchema, name)
-		require.ErrorContains(t, err, "server migrate", name)
-		require.True(t, store.IsUnavailable(err), "it is worth trying again")
-	}
-	_, err := s.BeginIdempotent(t.Context(), "operator", "over the migration", []byte("body"))
+	_, err := s.IssueTicket(t.Context(), [32]byte{1}, ticket)
+	require.NoError(t, err)
+	_, err = s.VerifyAudit(t.Context())
+	require.ErrorIs(t, err, store.ErrOldSchema)
+	require.ErrorContains(t, err, "server migrate")
+	require.True(t, store.IsUnavailable(err), "it is worth trying again")
+	_, err = s.BeginIdempotent(t.Context(), "operator", "over the migration", []byte("body"))
 	require.NoError(t, err)
 
 	migrate(t, url)
-	for _, name := range []string{"issue", "redeem", "verify"} {
-		require.NoError(t, newNow[name](), name)
-	}
+	_, err = s.RedeemTicket(t.Context(), [32]byte{1})
+	require.NoError(t, err)
+	_, err = s.VerifyAudit(t.Context())
+	require.NoError(t, err)
 	require.NoError(t, s.FinishIdempotent(t.Context(), "operator", "over the migration", store.Answer{Status: 200}))
 	require.NoError(t, s.AppendAudit(t.Context(), store.AuditEntry{Subject: "new", Before: []byte(`1`), After: []byte(`2`)}))
 	entries, _, err := s.Audit(t.Context(), store.Page{Limit: 1})

@@ -46,6 +46,8 @@ var (
 	// ErrOldSchema says that what was asked for needs a migration that has not been applied yet: 'server migrate' does it. See
 	// IsUnavailable.
 	ErrOldSchema = errors.New("the database's schema is not up to date")
+	// ErrNewSchema says that a newer version of the program has changed the schema so that this one can work on it no more.
+	ErrNewSchema = errors.New("the database's schema is too new for this program")
 )
 
 // Options of a Store.
@@ -53,8 +55,10 @@ type Options struct {
 	URL       string // of PostgreSQL, as pgx understands it
 	ListenURL string // a direct connection for LISTEN when URL goes through a transaction pooler; empty: URL
 	MaxConns  int    // of the pool for everything but leading; 0: 10
-	Log       *slog.Logger
-	Metrics   *Metrics // nil: none
+	// History is how long failovers that are over, and changes of distributions, are kept; 0: for ever.
+	History time.Duration
+	Log     *slog.Logger
+	Metrics *Metrics // nil: none
 }
 
 // Metrics counts what goes wrong between the program and its database.
@@ -81,6 +85,7 @@ type Store struct {
 	lease  *pool // the lease alone
 	q      *db.Queries
 	schema atomic.Int64 // the version that was last read; it only grows
+	seen   sighting
 
 	replicas replicas
 	claims   claims

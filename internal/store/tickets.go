@@ -49,9 +49,6 @@ func (s *Store) IssueTicket(ctx context.Context, hash [sha256.Size]byte, t Ticke
 func (s *Store) issueTickets(ctx context.Context, in []issue) (out []time.Time, err error) {
 	ctx, done := s.call(ctx, "issue_tickets", callTimeout, &err)
 	defer done()
-	if err := s.needSchema(ctx, schemaChain, "stream tickets"); err != nil {
-		return nil, err
-	}
 	roles := flatten(len(in), func(i int) []string { return in[i].ticket.Roles })
 	p := db.IssueTicketsParams{Lifetime: TicketLifetime, Roles: roles.all, FirstRoles: roles.first, LastRoles: roles.last}
 	at := make(map[[sha256.Size]byte]int, len(in))
@@ -92,9 +89,6 @@ func (s *Store) RedeemTicket(ctx context.Context, hash [sha256.Size]byte) (Ticke
 func (s *Store) redeemTickets(ctx context.Context, hashes [][sha256.Size]byte) (out []*Ticket, err error) {
 	ctx, done := s.call(ctx, "redeem_tickets", callTimeout, &err)
 	defer done()
-	if err := s.needSchema(ctx, schemaChain, "stream tickets"); err != nil {
-		return nil, err
-	}
 	asked := make([][]byte, len(hashes))
 	for i := range hashes {
 		asked[i] = hashes[i][:]

@@ -1,16 +1,21 @@
 -- name: Lease :one
-SELECT holder, epoch, expires_at <= clock_timestamp() AS expired FROM leases WHERE name = 'leader';
+SELECT holder, epoch, expires_at, expires_at <= clock_timestamp() AS expired FROM leases WHERE name = 'leader';
 
--- AcquireLease begins a new term if the lease is free. The epoch follows the database's clock, so that a database that was
--- restored to an earlier state, or that failed over without its last commits, never gives one out twice.
+-- RestoreLease makes the row that somebody has deleted.
+-- name: RestoreLease :exec
+INSERT INTO leases (name) VALUES ('leader') ON CONFLICT DO NOTHING;
+
+-- AcquireLease begins a new term if the lease is free, or if it is still the very one that its holder does not renew. The epoch follows the
+-- database's clock, so that a database that was restored to an earlier state, or that failed over without its last commits, never gives
+-- one out twice; and it is above those in the log, wherever that clock has been.
 -- name: AcquireLease :one
 UPDATE leases
 SET holder = @holder,
-    epoch = greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
+    epoch = greatest(leases.epoch + 1, (extract('epoch' FROM clock_timestamp()) * 1000)::bigint, (SELECT l.epoch + 1 FROM event_log l)),
     acquired_at = clock_timestamp(),
     expires_at = clock_timestamp() + @ttl::interval
-WHERE name = 'leader' AND expires_at <= clock_timestamp()
-RETURNING epoch;
+WHERE name = 'leader' AND (leases.expires_at <= clock_timestamp() OR leases.epoch = @dead_epoch AND leases.expires_at = @dead_expires_at)
+RETURNING leases.epoch;
 
 -- SucceedLease begins the next term of the same holder, if no other one has begun.
 -- name: SucceedLease :one

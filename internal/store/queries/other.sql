@@ -41,3 +41,23 @@ ON CONFLICT (failover_group, region) DO UPDATE SET
 -- name: Health :many
 SELECT failover_group, region, state, since, last_success, last_error, last_error_at, updated_at
 FROM region_health ORDER BY failover_group, region;
+
+-- name: OldestProgram :one
+SELECT oldest FROM schema_programs;
+
+-- PruneFailovers removes failovers that are over. One that its agent still holds, because it waits for its confirmation, stays.
+-- name: PruneFailovers :execrows
+DELETE FROM failovers WHERE failover_id = ANY (ARRAY(
+    SELECT f.failover_id FROM failovers f
+    WHERE f.detected_at < clock_timestamp() - @older_than::interval AND f.status IN ('completed', 'cancelled')
+      AND NOT EXISTS (SELECT 1 FROM agents a WHERE a.agent_id = f.agent_id AND f.failover_id IN (a.failover_id, a.last_failover_id))
+    ORDER BY f.detected_at LIMIT @max_rows));
+
+-- PruneChanges keeps the last change of each traffic distribution group that moved agents, which CurrentShifts asks for.
+-- name: PruneChanges :execrows
+DELETE FROM distribution_changes WHERE change_id = ANY (ARRAY(
+    SELECT c.change_id FROM distribution_changes c
+    WHERE c.observed_at < clock_timestamp() - @older_than::interval
+      AND c.change_id < (SELECT max(l.change_id) FROM distribution_changes l
+          WHERE l.tdg_id = c.tdg_id AND l.before -> 'agents' IS DISTINCT FROM l.after -> 'agents')
+    LIMIT @max_rows));

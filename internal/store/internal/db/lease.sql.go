@@ -8,28 +8,37 @@ package db
 import (
 	"context"
 
+	"github.com/jackc/pgx/v5/pgtype"
 	"time"
 )
 
 const acquireLease = `-- name: AcquireLease :one
 UPDATE leases
 SET holder = $1,
-    epoch = greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
+    epoch = greatest(leases.epoch + 1, (extract('epoch' FROM clock_timestamp()) * 1000)::bigint, (SELECT l.epoch + 1 FROM event_log l)),
     acquired_at = clock_timestamp(),
     expires_at = clock_timestamp() + $2::interval
-WHERE name = 'leader' AND expires_at <= clock_timestamp()
-RETURNING epoch
+WHERE name = 'leader' AND (leases.expires_at <= clock_timestamp() OR leases.epoch = $3 AND leases.expires_at = $4)
+RETURNING leases.epoch
 `
 
 type AcquireLeaseParams struct {
-	Holder string
-	Ttl    time.Duration
+	Holder        string
+	Ttl           time.Duration
+	DeadEpoch     int64
+	DeadExpiresAt pgtype.Timestamptz
 }
 
-// AcquireLease begins a new term if the lease is free. The epoch follows the database's clock, so that a database that was
-// restored to an earlier state, or that failed over without its last commits, never gives one out twice.
+// AcquireLease begins a new term if the lease is free, or if it is still the very one that its holder does not renew. The epoch follows the
+// database's clock, so that a database that was restored to an earlier state, or that failed over without its last commits, never gives
+// one out twice; and it is above those in the log, wherever that clock has been.
 func (q *Queries) AcquireLease(ctx context.Context, db DBTX, arg AcquireLeaseParams) (int64, error) {
-	row := db.QueryRow(ctx, acquireLease, arg.Holder, arg.Ttl)
+	row := db.QueryRow(ctx, acquireLease,
+		arg.Holder,
+		arg.Ttl,
+		arg.DeadEpoch,
+		arg.DeadExpiresAt,
+	)
 	var epoch int64
 	err := row.Scan(&epoch)
 	return epoch, err
@@ -76,19 +85,25 @@ func (q *Queries) EndStuckCommits(ctx context.Context, db DBTX, olderThan time.D
 }
 
 const lease = `-- name: Lease :one
-SELECT holder, epoch, expires_at <= clock_timestamp() AS expired FROM leases WHERE name = 'leader'
+SELECT holder, epoch, expires_at, expires_at <= clock_timestamp() AS expired FROM leases WHERE name = 'leader'
 `
 
 type LeaseRow struct {
-	Holder  string
-	Epoch   int64
-	Expired bool
+	Holder    string
+	Epoch     int64
+	ExpiresAt pgtype.Timestamptz
+	Expired   bool
 }
 
 func (q *Queries) Lease(ctx context.Context, db DBTX) (LeaseRow, error) {
 	row := db.QueryRow(ctx, lease)
 	var i LeaseRow
-	err := row.Scan(&i.Holder, &i.Epoch, &i.Expired)
+	err := row.Scan(
+		&i.Holder,
+		&i.Epoch,
+		&i.ExpiresAt,
+		&i.Expired,
+	)
 	return i, err
 }
 
@@ -137,6 +152,16 @@ func (q *Queries) RenewLease(ctx context.Context, db DBTX, arg RenewLeaseParams)
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const restoreLease = `-- name: RestoreLease :exec
+INSERT INTO leases (name) VALUES ('leader') ON CONFLICT DO NOTHING
+`
+
+// RestoreLease makes the row that somebody has deleted.
+func (q *Queries) RestoreLease(ctx context.Context, db DBTX) error {
+	_, err := db.Exec(ctx, restoreLease)
+	return err
 }
 
 const succeedLease = `-- name: SucceedLease :one

@@ -121,6 +121,17 @@ func (q *Queries) Heartbeat(ctx context.Context, db DBTX, replica string) error 
 	return err
 }
 
+const oldestProgram = `-- name: OldestProgram :one
+SELECT oldest FROM schema_programs
+`
+
+func (q *Queries) OldestProgram(ctx context.Context, db DBTX) (int64, error) {
+	row := db.QueryRow(ctx, oldestProgram)
+	var oldest int64
+	err := row.Scan(&oldest)
+	return oldest, err
+}
+
 const openConnections = `-- name: OpenConnections :exec
 INSERT INTO connections (connection_id, replica, agent_id, since, last_event_id, remote_address)
 SELECT unnest($1::text[]), $2::text, unnest($3::text[]), unnest($4::timestamptz[]),
@@ -147,6 +158,51 @@ func (q *Queries) OpenConnections(ctx context.Context, db DBTX, arg OpenConnecti
 		arg.RemoteAddresses,
 	)
 	return err
+}
+
+const pruneChanges = `-- name: PruneChanges :execrows
+DELETE FROM distribution_changes WHERE change_id = ANY (ARRAY(
+    SELECT c.change_id FROM distribution_changes c
+    WHERE c.observed_at < clock_timestamp() - $1::interval
+      AND c.change_id < (SELECT max(l.change_id) FROM distribution_changes l
+          WHERE l.tdg_id = c.tdg_id AND l.before -> 'agents' IS DISTINCT FROM l.after -> 'agents')
+    LIMIT $2))
+`
+
+type PruneChangesParams struct {
+	OlderThan time.Duration
+	MaxRows   int32
+}
+
+// PruneChanges keeps the last change of each traffic distribution group that moved agents, which CurrentShifts asks for.
+func (q *Queries) PruneChanges(ctx context.Context, db DBTX, arg PruneChangesParams) (int64, error) {
+	result, err := db.Exec(ctx, pruneChanges, arg.OlderThan, arg.MaxRows)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const pruneFailovers = `-- name: PruneFailovers :execrows
+DELETE FROM failovers WHERE failover_id = ANY (ARRAY(
+    SELECT f.failover_id FROM failovers f
+    WHERE f.detected_at < clock_timestamp() - $1::interval AND f.status IN ('completed', 'cancelled')
+      AND NOT EXISTS (SELECT 1 FROM agents a WHERE a.agent_id = f.agent_id AND f.failover_id IN (a.failover_id, a.last_failover_id))
+    ORDER BY f.detected_at LIMIT $2))
+`
+
+type PruneFailoversParams struct {
+	OlderThan time.Duration
+	MaxRows   int32
+}
+
+// PruneFailovers removes failovers that are over. One that its agent still holds, because it waits for its confirmation, stays.
+func (q *Queries) PruneFailovers(ctx context.Context, db DBTX, arg PruneFailoversParams) (int64, error) {
+	result, err := db.Exec(ctx, pruneFailovers, arg.OlderThan, arg.MaxRows)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const pruneReplicas = `-- name: PruneReplicas :execrows
