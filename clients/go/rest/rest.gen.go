@@ -140,8 +140,10 @@ const (
 	EventNameFailoverCancelled      EventName = "failoverCancelled"
 	EventNameFailoverCompleted      EventName = "failoverCompleted"
 	EventNameFailoverDetected       EventName = "failoverDetected"
+	EventNameFailoverPaused         EventName = "failoverPaused"
 	EventNameFailoverPending        EventName = "failoverPending"
 	EventNameFailoverPendingUpdated EventName = "failoverPendingUpdated"
+	EventNameFailoverResumed        EventName = "failoverResumed"
 	EventNameFailoverStalled        EventName = "failoverStalled"
 	EventNameReset                  EventName = "reset"
 	EventNameSnapshot               EventName = "snapshot"
@@ -162,9 +164,13 @@ func (e EventName) Valid() bool {
 		return true
 	case EventNameFailoverDetected:
 		return true
+	case EventNameFailoverPaused:
+		return true
 	case EventNameFailoverPending:
 		return true
 	case EventNameFailoverPendingUpdated:
+		return true
+	case EventNameFailoverResumed:
 		return true
 	case EventNameFailoverStalled:
 		return true
@@ -264,6 +270,21 @@ func (e FailoverGroupRouting) Valid() bool {
 	}
 }
 
+// Defines values for FailoverPausedEventEvent.
+const (
+	FailoverPausedEventEventFailoverPaused FailoverPausedEventEvent = "failoverPaused"
+)
+
+// Valid indicates whether the value is a known member of the FailoverPausedEventEvent enum.
+func (e FailoverPausedEventEvent) Valid() bool {
+	switch e {
+	case FailoverPausedEventEventFailoverPaused:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for FailoverPendingEventEvent.
 const (
 	FailoverPendingEventEventFailoverPending FailoverPendingEventEvent = "failoverPending"
@@ -288,6 +309,21 @@ const (
 func (e FailoverPendingUpdatedEventEvent) Valid() bool {
 	switch e {
 	case FailoverPendingUpdatedEventEventFailoverPendingUpdated:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for FailoverResumedEventEvent.
+const (
+	FailoverResumedEventEventFailoverResumed FailoverResumedEventEvent = "failoverResumed"
+)
+
+// Valid indicates whether the value is a known member of the FailoverResumedEventEvent enum.
+func (e FailoverResumedEventEvent) Valid() bool {
+	switch e {
+	case FailoverResumedEventEventFailoverResumed:
 		return true
 	default:
 		return false
@@ -390,6 +426,51 @@ const (
 func (e LivenessStatus) Valid() bool {
 	switch e {
 	case LivenessStatusOk:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PlanOutcome.
+const (
+	PlanOutcomeAtOnce  PlanOutcome = "atOnce"
+	PlanOutcomeThere   PlanOutcome = "there"
+	PlanOutcomeUnknown PlanOutcome = "unknown"
+	PlanOutcomeWaits   PlanOutcome = "waits"
+)
+
+// Valid indicates whether the value is a known member of the PlanOutcome enum.
+func (e PlanOutcome) Valid() bool {
+	switch e {
+	case PlanOutcomeAtOnce:
+		return true
+	case PlanOutcomeThere:
+		return true
+	case PlanOutcomeUnknown:
+		return true
+	case PlanOutcomeWaits:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PlannedAgentEvidence.
+const (
+	PlannedAgentEvidenceInferred    PlannedAgentEvidence = "inferred"
+	PlannedAgentEvidenceLastKnown   PlannedAgentEvidence = "lastKnown"
+	PlannedAgentEvidenceLessThanNil PlannedAgentEvidence = "<nil>"
+)
+
+// Valid indicates whether the value is a known member of the PlannedAgentEvidence enum.
+func (e PlannedAgentEvidence) Valid() bool {
+	switch e {
+	case PlannedAgentEvidenceInferred:
+		return true
+	case PlannedAgentEvidenceLastKnown:
+		return true
+	case PlannedAgentEvidenceLessThanNil:
 		return true
 	default:
 		return false
@@ -619,7 +700,8 @@ type BulkForceRequest struct {
 	// Examples: us-east-1
 	FromRegion *RegionName `json:"fromRegion,omitempty"`
 
-	// MaxFraction Force nothing (422) if more than this fraction of the failover group's agents would be.
+	// MaxFraction Force nothing (422) if more than this fraction of the failover group's agents would have been forced in bulk within ten minutes. 1 is no limit. More than
+	// 0.2 takes the role `admin` (else 403).
 	MaxFraction *float64 `json:"maxFraction,omitempty"`
 
 	// MaxPerSecond How many to complete per second; left out, all at once.
@@ -673,7 +755,7 @@ type Check struct {
 	// LastError What last went wrong; kept after recovery.
 	LastError *string `json:"lastError"`
 
-	// Name `database`, `eventLog`, or `connect/<failover group>/<region>`.
+	// Name `database`, `eventLog`, `leader` (unknown: this replica does not lead), or `connect/<failover group>/<region>`.
 	Name string `json:"name"`
 
 	// Since Since when it is in that state.
@@ -964,6 +1046,20 @@ type EventTime = time.Time
 // * `forced`: somebody forced it
 type Evidence string
 
+// EvidenceCount How many completions rest on this.
+type EvidenceCount struct {
+	// Count How many.
+	Count int `json:"count"`
+
+	// Evidence What a completion rests on.
+	//
+	// * `inferred`: Amazon Connect showed, after the detection, that no contact holds the agent
+	// * `desktop`: the agent's desktop reported that it works in the new Region
+	// * `lastKnown`: the old Region cannot be read, and its last list was empty
+	// * `forced`: somebody forced it
+	Evidence Evidence `json:"evidence"`
+}
+
 // Failover The way of one agent from one Region to another.
 //
 // Examples: {"agentId":"87654321-1111-2222-3333-444455556666","cancelledAt":null,"cause":"distribution","completedAt":null,"confirmedAt":null,"contactIds":["4f3e2d1c-0000-4000-8000-000000000001"],"detectedAt":"2026-11-21T10:15:28Z","evidence":null,"failoverGroup":"main","failoverId":"019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e5f","forced":false,"forcedBy":null,"forcedReason":null,"fromRegion":"us-east-1","initialContactIds":["4f3e2d1c-0000-4000-8000-000000000001"],"pendingAt":"2026-11-21T10:15:30Z","staleSince":null,"stalledAt":null,"status":"pending","tdgId":"0aaaaaaa-0000-0000-0000-000000000001","toRegion":"us-west-2"}
@@ -1188,6 +1284,9 @@ type FailoverGroup struct {
 	// Name Its name in the configuration.
 	Name string `json:"name"`
 
+	// Pause Why and until when completions are held; null if they are not.
+	Pause *Pause `json:"pause"`
+
 	// Routing With `global`, GetCurrentUserData shows the same from both Regions, and no contact's Region.
 	Routing FailoverGroupRouting `json:"routing"`
 }
@@ -1212,6 +1311,48 @@ type FailoverList struct {
 	// NextCursor Pass it as `cursor` to get the next page. Missing on the last page.
 	NextCursor *NextCursor `json:"nextCursor,omitempty"`
 }
+
+// FailoverPausedData Operators hold the completions of the agent's failover group. The failover stays as it is until then, unless it is forced or cancelled.
+type FailoverPausedData struct {
+	// AgentID The agent whom the event is about.
+	//
+	// Examples: 87654321-1111-2222-3333-444455556666
+	AgentID EventAgentID `json:"agentId"`
+
+	// FailoverID The failover that the event is about.
+	//
+	// Examples: 019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e5f
+	FailoverID EventFailoverID `json:"failoverId"`
+
+	// NextActiveRegion Where the agent goes afterwards.
+	NextActiveRegion string `json:"nextActiveRegion"`
+
+	// Reason Why, as the operator wrote it.
+	Reason string `json:"reason"`
+
+	// Time When it happened, as the service decided it.
+	//
+	// Examples: 2026-11-21T10:15:30.250Z
+	Time EventTime `json:"time"`
+
+	// Until Until when, unless they release them earlier.
+	Until time.Time `json:"until"`
+}
+
+// FailoverPausedEvent The event `failoverPaused`.
+type FailoverPausedEvent struct {
+	// Data Operators hold the completions of the agent's failover group. The failover stays as it is until then, unless it is forced or cancelled.
+	Data  FailoverPausedData       `json:"data"`
+	Event FailoverPausedEventEvent `json:"event"`
+
+	// ID The opaque cursor of the event, stable across replicas and reconnects.
+	//
+	// Examples: 0198f6c0-1790000000000-42
+	ID EventID `json:"id"`
+}
+
+// FailoverPausedEventEvent defines model for FailoverPausedEvent.Event.
+type FailoverPausedEventEvent string
 
 // FailoverPendingData Voice or chat contacts hold the failover. Let the agent finish, and tell which contacts are meant; offer to force where waiting makes no
 // sense. Equals `connect.globalResiliency.onFailoverPending`.
@@ -1293,10 +1434,46 @@ type FailoverPendingUpdatedEvent struct {
 // FailoverPendingUpdatedEventEvent defines model for FailoverPendingUpdatedEvent.Event.
 type FailoverPendingUpdatedEventEvent string
 
+// FailoverResumedData Completions are held no more.
+type FailoverResumedData struct {
+	// AgentID The agent whom the event is about.
+	//
+	// Examples: 87654321-1111-2222-3333-444455556666
+	AgentID EventAgentID `json:"agentId"`
+
+	// FailoverID The failover that the event is about.
+	//
+	// Examples: 019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e5f
+	FailoverID EventFailoverID `json:"failoverId"`
+
+	// NextActiveRegion Where the agent goes.
+	NextActiveRegion string `json:"nextActiveRegion"`
+
+	// Time When it happened, as the service decided it.
+	//
+	// Examples: 2026-11-21T10:15:30.250Z
+	Time EventTime `json:"time"`
+}
+
+// FailoverResumedEvent The event `failoverResumed`.
+type FailoverResumedEvent struct {
+	// Data Completions are held no more.
+	Data  FailoverResumedData       `json:"data"`
+	Event FailoverResumedEventEvent `json:"event"`
+
+	// ID The opaque cursor of the event, stable across replicas and reconnects.
+	//
+	// Examples: 0198f6c0-1790000000000-42
+	ID EventID `json:"id"`
+}
+
+// FailoverResumedEventEvent defines model for FailoverResumedEvent.Event.
+type FailoverResumedEventEvent string
+
 // FailoverStalledData The failover was completed, and long after it the agent is still seen elsewhere. Ask the agent to set a status in the new Region's
 // CCP, or to sign in again.
 type FailoverStalledData struct {
-	// ActiveRegion Where the agent was seen instead; null if in neither Region.
+	// ActiveRegion Where the agent was seen instead; null is kept for events of older versions.
 	ActiveRegion *string `json:"activeRegion"`
 
 	// AgentID The agent whom the event is about.
@@ -1360,6 +1537,15 @@ type ForceRequest struct {
 	Reason ReasonText `json:"reason"`
 }
 
+// ForcedByCount How many failovers somebody forced.
+type ForcedByCount struct {
+	// By Who.
+	By string `json:"by"`
+
+	// Count How many.
+	Count int `json:"count"`
+}
+
 // GroupName The name of a failover group in the configuration.
 //
 // Examples: main
@@ -1382,8 +1568,14 @@ type GroupSummary struct {
 	// FailoverGroup The failover group.
 	FailoverGroup string `json:"failoverGroup"`
 
+	// Held Open failovers that nothing but the pause holds.
+	Held int `json:"held"`
+
 	// OldestPendingAt Since when the longest pending failover is pending.
 	OldestPendingAt *time.Time `json:"oldestPendingAt"`
+
+	// Pause Why and until when completions are held; null if they are not.
+	Pause *Pause `json:"pause"`
 
 	// Pending Agents with a failover that contacts hold.
 	Pending int `json:"pending"`
@@ -1430,6 +1622,213 @@ type LivenessStatus string
 
 // NextCursor Pass it as `cursor` to get the next page. Missing on the last page.
 type NextCursor = string
+
+// PastShift A change of where a traffic distribution group's agents work, and what became of the failovers until the next one.
+type PastShift struct {
+	// After Where they work since; null if that is not told any more.
+	After []Share `json:"after"`
+
+	// Before Where its agents worked.
+	Before []Share `json:"before"`
+
+	// Cancelled Cancelled.
+	Cancelled int `json:"cancelled"`
+
+	// Completed Completed; forced ones are among them.
+	Completed int `json:"completed"`
+
+	// Conflict Whether it won after a disagreement of the two Regions.
+	Conflict bool `json:"conflict"`
+
+	// Detected How many of them are still detected.
+	Detected int `json:"detected"`
+
+	// EndedAt When the next one was; null of the last one.
+	EndedAt *time.Time `json:"endedAt"`
+
+	// FailoverGroup The failover group.
+	FailoverGroup string `json:"failoverGroup"`
+
+	// Failovers How many were detected in its time.
+	Failovers int `json:"failovers"`
+
+	// Forced Completed by force.
+	Forced int `json:"forced"`
+
+	// ObservedBy The Region that brought it.
+	ObservedBy string `json:"observedBy"`
+
+	// Pending Still pending.
+	Pending int `json:"pending"`
+
+	// ShiftID The number of a shift.
+	//
+	// Examples: 42
+	ShiftID ShiftID `json:"shiftId"`
+
+	// Stalled Completed and not seen in the new Region since.
+	Stalled int `json:"stalled"`
+
+	// StartedAt When the change was adopted.
+	StartedAt time.Time `json:"startedAt"`
+
+	// TdgID The traffic distribution group.
+	TdgID string `json:"tdgId"`
+}
+
+// Pause Completions are held.
+type Pause struct {
+	// By Who paused.
+	By string `json:"by"`
+
+	// Reason Why.
+	Reason string `json:"reason"`
+
+	// Since Since when.
+	Since time.Time `json:"since"`
+
+	// Until When it ends by itself.
+	Until time.Time `json:"until"`
+}
+
+// PauseRequest Why completions are held, and for how long.
+//
+// Examples: {"reason":"payment system is down in us-west-2","ttlSeconds":900}
+type PauseRequest struct {
+	// Reason Why, in one line, for the audit trail and the failover's record.
+	Reason ReasonText `json:"reason"`
+
+	// TTLSeconds After so many seconds the pause ends by itself.
+	TTLSeconds *int `json:"ttlSeconds,omitempty"`
+}
+
+// Phase How long it took, over the failovers that have it behind them. `detection`: from the last observation of the old distribution to the detection, an upper bound. `release`: from the detection to the completion of those
+// that no contact held. `pending`: from pending to completion. `total`: from the detection to the completion. `confirmation`: from the completion until the agent was seen in the new Region.
+type Phase struct {
+	// Count How many failovers.
+	Count int `json:"count"`
+
+	// MaxSeconds The longest.
+	MaxSeconds *float64 `json:"maxSeconds"`
+
+	// P50Seconds The median; null if there is none.
+	P50Seconds *float64 `json:"p50Seconds"`
+
+	// P95Seconds The 95th percentile.
+	P95Seconds *float64 `json:"p95Seconds"`
+}
+
+// Plan What a shift would mean.
+type Plan struct {
+	// At When this was looked at.
+	At time.Time `json:"at"`
+
+	// Counts Agents by outcome.
+	Counts PlanCounts `json:"counts"`
+
+	// FailoverGroup The failover group.
+	FailoverGroup string `json:"failoverGroup"`
+
+	// Items The agents, by id.
+	Items []PlannedAgent `json:"items"`
+
+	// NextCursor Pass it as `cursor` to get the next page. Missing on the last page.
+	NextCursor *NextCursor `json:"nextCursor,omitempty"`
+
+	// ToRegion Where the agents would go.
+	ToRegion string `json:"toRegion"`
+}
+
+// PlanCounts Agents by outcome.
+type PlanCounts struct {
+	// AtOnce Would go at once.
+	AtOnce int `json:"atOnce"`
+
+	// There Work there already.
+	There int `json:"there"`
+
+	// Unknown Cannot be told.
+	Unknown int `json:"unknown"`
+
+	// Waits Would wait for contacts.
+	Waits int `json:"waits"`
+}
+
+// PlanOutcome * `there`: works in that Region already
+// * `atOnce`: no contact holds; completed as soon as that has been read again, or as known last where the Region that is left is down
+// * `waits`: voice or chat contacts hold
+// * `unknown`: the active Region, or the contacts, are not known well enough to tell
+type PlanOutcome string
+
+// PlanRequest The shift that is thought of.
+//
+// Examples: {"toRegion":"us-west-2"}
+type PlanRequest struct {
+	// TdgID An id of printable ASCII characters. Those of Amazon Connect and of failovers are UUIDs.
+	TdgID *ID `json:"tdgId,omitempty"`
+
+	// ToRegion An AWS Region.
+	//
+	// Examples: us-east-1
+	ToRegion RegionName `json:"toRegion"`
+}
+
+// PlannedAgent What the shift would mean for an agent.
+type PlannedAgent struct {
+	// AgentID The agent.
+	AgentID string `json:"agentId"`
+
+	// Contacts Of `waits`, the contacts that hold.
+	Contacts []PlannedContact `json:"contacts"`
+
+	// Evidence Of `atOnce`, what the completion would rest on.
+	Evidence *PlannedAgentEvidence `json:"evidence"`
+
+	// FromRegion Where the agent works.
+	FromRegion *string `json:"fromRegion"`
+
+	// Outcome * `there`: works in that Region already
+	// * `atOnce`: no contact holds; completed as soon as that has been read again, or as known last where the Region that is left is down
+	// * `waits`: voice or chat contacts hold
+	// * `unknown`: the active Region, or the contacts, are not known well enough to tell
+	Outcome PlanOutcome `json:"outcome"`
+
+	// ReadAt When the contacts were read that this rests on; null if never.
+	ReadAt *time.Time `json:"readAt"`
+
+	// Reports Whether the agent's desktop reports; then the completion waits for its word that it works in the new Region.
+	Reports bool `json:"reports"`
+
+	// Stale The Region that would be left has not answered for `failover.regionDownAfter`.
+	Stale bool `json:"stale"`
+
+	// Streaming Whether the agent's desktop has an open stream, and so would hear of it.
+	Streaming bool `json:"streaming"`
+
+	// TdgID The traffic distribution group.
+	TdgID *string `json:"tdgId"`
+
+	// Username The agent's name in Amazon Connect.
+	Username *string `json:"username"`
+}
+
+// PlannedAgentEvidence Of `atOnce`, what the completion would rest on.
+type PlannedAgentEvidence string
+
+// PlannedContact A contact that would hold the failover.
+type PlannedContact struct {
+	// Channel VOICE or CHAT, or a channel that is not known.
+	Channel string `json:"channel"`
+
+	// ContactID The contact.
+	ContactID string `json:"contactId"`
+
+	// State Amazon Connect's state of it; ENDED is after-contact work.
+	State string `json:"state"`
+
+	// StateSince Since when.
+	StateSince *time.Time `json:"stateSince"`
+}
 
 // Problem An error as RFC 9457 has it.
 //
@@ -1715,6 +2114,62 @@ type Shift struct {
 	TdgID string `json:"tdgId"`
 }
 
+// ShiftID The number of a shift.
+//
+// Examples: 42
+type ShiftID = string
+
+// ShiftList A page of shifts.
+type ShiftList struct {
+	// Items The shifts, the latest first.
+	Items []PastShift `json:"items"`
+
+	// NextCursor Pass it as `cursor` to get the next page. Missing on the last page.
+	NextCursor *NextCursor `json:"nextCursor,omitempty"`
+}
+
+// ShiftPhases How long the phases of the failovers took.
+//
+// Examples: {"confirmation":{"count":0,"maxSeconds":null,"p50Seconds":null,"p95Seconds":null},"detection":{"count":2,"maxSeconds":6.3,"p50Seconds":6.3,"p95Seconds":6.3},"pending":{"count":1,"maxSeconds":184.2,"p50Seconds":184.2,"p95Seconds":184.2},"release":{"count":1,"maxSeconds":0.4,"p50Seconds":0.4,"p95Seconds":0.4},"total":{"count":2,"maxSeconds":184.3,"p50Seconds":92.4,"p95Seconds":175.1}}
+type ShiftPhases struct {
+	// Confirmation How long it took, over the failovers that have it behind them. `detection`: from the last observation of the old distribution to the detection, an upper bound. `release`: from the detection to the completion of those
+	// that no contact held. `pending`: from pending to completion. `total`: from the detection to the completion. `confirmation`: from the completion until the agent was seen in the new Region.
+	Confirmation Phase `json:"confirmation"`
+
+	// Detection How long it took, over the failovers that have it behind them. `detection`: from the last observation of the old distribution to the detection, an upper bound. `release`: from the detection to the completion of those
+	// that no contact held. `pending`: from pending to completion. `total`: from the detection to the completion. `confirmation`: from the completion until the agent was seen in the new Region.
+	Detection Phase `json:"detection"`
+
+	// Pending How long it took, over the failovers that have it behind them. `detection`: from the last observation of the old distribution to the detection, an upper bound. `release`: from the detection to the completion of those
+	// that no contact held. `pending`: from pending to completion. `total`: from the detection to the completion. `confirmation`: from the completion until the agent was seen in the new Region.
+	Pending Phase `json:"pending"`
+
+	// Release How long it took, over the failovers that have it behind them. `detection`: from the last observation of the old distribution to the detection, an upper bound. `release`: from the detection to the completion of those
+	// that no contact held. `pending`: from pending to completion. `total`: from the detection to the completion. `confirmation`: from the completion until the agent was seen in the new Region.
+	Release Phase `json:"release"`
+
+	// Total How long it took, over the failovers that have it behind them. `detection`: from the last observation of the old distribution to the detection, an upper bound. `release`: from the detection to the completion of those
+	// that no contact held. `pending`: from pending to completion. `total`: from the detection to the completion. `confirmation`: from the completion until the agent was seen in the new Region.
+	Total Phase `json:"total"`
+}
+
+// ShiftReport What became of a shift.
+type ShiftReport struct {
+	// ByEvidence Completed failovers by what the completion rests on.
+	ByEvidence []EvidenceCount `json:"byEvidence"`
+
+	// ForcedBy Who forced how many, the most first; at most a thousand people.
+	ForcedBy []ForcedByCount `json:"forcedBy"`
+
+	// Phases How long the phases of the failovers took.
+	//
+	// Examples: {"confirmation":{"count":0,"maxSeconds":null,"p50Seconds":null,"p95Seconds":null},"detection":{"count":2,"maxSeconds":6.3,"p50Seconds":6.3,"p95Seconds":6.3},"pending":{"count":1,"maxSeconds":184.2,"p50Seconds":184.2,"p95Seconds":184.2},"release":{"count":1,"maxSeconds":0.4,"p50Seconds":0.4,"p95Seconds":0.4},"total":{"count":2,"maxSeconds":184.3,"p50Seconds":92.4,"p95Seconds":175.1}}
+	Phases ShiftPhases `json:"phases"`
+
+	// Shift A change of where a traffic distribution group's agents work, and what became of the failovers until the next one.
+	Shift PastShift `json:"shift"`
+}
+
 // SignInShare Whether a Region does sign-ins.
 type SignInShare struct {
 	// Enabled Whether sign-ins are done there.
@@ -1961,6 +2416,11 @@ type Ticket = string
 // Wait defines model for Wait.
 type Wait = string
 
+// Unavailable An error as RFC 9457 has it.
+//
+// Examples: {"detail":"The query parameter \"limit\" must be at most 1000.","errors":[{"field":"limit","in":"query","message":"must be at most 1000"}],"requestId":"4c1f6b6a-3a52-4c64-8f51-9a3b0f1f1a77","status":400,"title":"Invalid request","type":"urn:changeover:problem:invalid-request"}
+type Unavailable = Problem
+
 // ListAgentsParams defines parameters for ListAgents.
 type ListAgentsParams struct {
 	// FailoverGroup Only those of this failover group.
@@ -2086,6 +2546,32 @@ type ListFailoverGroupsParams struct {
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// ResumeFailoverGroupParams defines parameters for ResumeFailoverGroup.
+type ResumeFailoverGroupParams struct {
+	// IdempotencyKey Makes a retry safe: the same key with the same request gives the same answer for 24 hours, and nothing is done twice. The same
+	// key with another request is 422. Keys belong to the caller who sent them.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// PauseFailoverGroupParams defines parameters for PauseFailoverGroup.
+type PauseFailoverGroupParams struct {
+	// IdempotencyKey Makes a retry safe: the same key with the same request gives the same answer for 24 hours, and nothing is done twice. The same
+	// key with another request is 422. Keys belong to the caller who sent them.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// PlanFailoverGroupParams defines parameters for PlanFailoverGroup.
+type PlanFailoverGroupParams struct {
+	// Outcome Only agents with this outcome. The counts are of all agents.
+	Outcome *PlanOutcome `form:"outcome,omitempty" json:"outcome,omitempty"`
+
+	// Limit The longest page wanted.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `nextCursor` of the page before. One that is malformed, or of another list, is 400.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // ListFailoversParams defines parameters for ListFailovers.
 type ListFailoversParams struct {
 	// FailoverGroup Only those of this failover group.
@@ -2144,6 +2630,21 @@ type CreateSessionParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// ListShiftsParams defines parameters for ListShifts.
+type ListShiftsParams struct {
+	// FailoverGroup Only those of this failover group.
+	FailoverGroup *FailoverGroupFilter `form:"failoverGroup,omitempty" json:"failoverGroup,omitempty"`
+
+	// TdgID Only those of this traffic distribution group.
+	TdgID *TdgIDFilter `form:"tdgId,omitempty" json:"tdgId,omitempty"`
+
+	// Limit The longest page wanted.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `nextCursor` of the page before. One that is malformed, or of another list, is 400.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // ListTrafficDistributionGroupsParams defines parameters for ListTrafficDistributionGroups.
 type ListTrafficDistributionGroupsParams struct {
 	// FailoverGroup Only those of this failover group.
@@ -2167,6 +2668,12 @@ type ListDistributionChangesParams struct {
 
 // ReportObservationJSONRequestBody defines body for ReportObservation for application/json ContentType.
 type ReportObservationJSONRequestBody = Report
+
+// PauseFailoverGroupJSONRequestBody defines body for PauseFailoverGroup for application/json ContentType.
+type PauseFailoverGroupJSONRequestBody = PauseRequest
+
+// PlanFailoverGroupJSONRequestBody defines body for PlanFailoverGroup for application/json ContentType.
+type PlanFailoverGroupJSONRequestBody = PlanRequest
 
 // ForceFailoversJSONRequestBody defines body for ForceFailovers for application/json ContentType.
 type ForceFailoversJSONRequestBody = BulkForceRequest
@@ -2412,6 +2919,74 @@ func (t *Event) MergeFailoverStalledEvent(v FailoverStalledEvent) error {
 	return err
 }
 
+// AsFailoverPausedEvent returns the union data inside the Event as a FailoverPausedEvent
+func (t Event) AsFailoverPausedEvent() (FailoverPausedEvent, error) {
+	var body FailoverPausedEvent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromFailoverPausedEvent overwrites any union data inside the Event as the provided FailoverPausedEvent
+func (t *Event) FromFailoverPausedEvent(v FailoverPausedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"failoverPaused"}`))
+	t.union = b
+	return err
+}
+
+// MergeFailoverPausedEvent performs a merge with any union data inside the Event, using the provided FailoverPausedEvent
+func (t *Event) MergeFailoverPausedEvent(v FailoverPausedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"failoverPaused"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsFailoverResumedEvent returns the union data inside the Event as a FailoverResumedEvent
+func (t Event) AsFailoverResumedEvent() (FailoverResumedEvent, error) {
+	var body FailoverResumedEvent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromFailoverResumedEvent overwrites any union data inside the Event as the provided FailoverResumedEvent
+func (t *Event) FromFailoverResumedEvent(v FailoverResumedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"failoverResumed"}`))
+	t.union = b
+	return err
+}
+
+// MergeFailoverResumedEvent performs a merge with any union data inside the Event, using the provided FailoverResumedEvent
+func (t *Event) MergeFailoverResumedEvent(v FailoverResumedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"failoverResumed"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
 // AsConfigureErrorEvent returns the union data inside the Event as a ConfigureErrorEvent
 func (t Event) AsConfigureErrorEvent() (ConfigureErrorEvent, error) {
 	var body ConfigureErrorEvent
@@ -2574,10 +3149,14 @@ func (t Event) ValueByDiscriminator() (interface{}, error) {
 		return t.AsFailoverCompletedEvent()
 	case "failoverDetected":
 		return t.AsFailoverDetectedEvent()
+	case "failoverPaused":
+		return t.AsFailoverPausedEvent()
 	case "failoverPending":
 		return t.AsFailoverPendingEvent()
 	case "failoverPendingUpdated":
 		return t.AsFailoverPendingUpdatedEvent()
+	case "failoverResumed":
+		return t.AsFailoverResumedEvent()
 	case "failoverStalled":
 		return t.AsFailoverStalledEvent()
 	case "reset":
@@ -2827,6 +3406,56 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/failover-groups/{name} (the `GetFailoverGroup` operationId).
 	GetFailoverGroup(ctx context.Context, name GroupName, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ResumeFailoverGroup End a group's pause
+	//
+	// Completions go on at once, after the contacts of those who waited have been read again; with `failover.pace` they are spread. A group that
+	// is not paused stays as it is.
+	//
+	// Corresponds with DELETE /v1/failover-groups/{name}/pause (the `ResumeFailoverGroup` operationId).
+	ResumeFailoverGroup(ctx context.Context, name GroupName, params *ResumeFailoverGroupParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PauseFailoverGroupWithBody Hold a group's completions
+	//
+	// From now on nothing completes in this failover group but what is forced. Detection, pending contacts and everything else go on, and what would
+	// have been completed waits. It ends by itself after `ttlSeconds`, or by `DELETE`. Every agent with an open failover is told (`failoverPaused`); the summary, the group and the
+	// metrics show it. Pausing again changes the reason and the end.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/failover-groups/{name}/pause (the `PauseFailoverGroup` operationId).
+	PauseFailoverGroupWithBody(ctx context.Context, name GroupName, params *PauseFailoverGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PauseFailoverGroup Hold a group's completions
+	//
+	// From now on nothing completes in this failover group but what is forced. Detection, pending contacts and everything else go on, and what would
+	// have been completed waits. It ends by itself after `ttlSeconds`, or by `DELETE`. Every agent with an open failover is told (`failoverPaused`); the summary, the group and the
+	// metrics show it. Pausing again changes the reason and the end.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/failover-groups/{name}/pause (the `PauseFailoverGroup` operationId).
+	PauseFailoverGroup(ctx context.Context, name GroupName, params *PauseFailoverGroupParams, body PauseFailoverGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PlanFailoverGroupWithBody What would a shift mean now
+	//
+	// If the agents were sent to this Region now: who would go at once, who would wait for which contacts, and of whom that is not known. It changes nothing, in the service or in
+	// Amazon Connect, and rests on what was read last. The pages of one plan rest on one look, if they are asked for within ten seconds of it.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/failover-groups/{name}/plan (the `PlanFailoverGroup` operationId).
+	PlanFailoverGroupWithBody(ctx context.Context, name GroupName, params *PlanFailoverGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PlanFailoverGroup What would a shift mean now
+	//
+	// If the agents were sent to this Region now: who would go at once, who would wait for which contacts, and of whom that is not known. It changes nothing, in the service or in
+	// Amazon Connect, and rests on what was read last. The pages of one plan rest on one look, if they are asked for within ten seconds of it.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/failover-groups/{name}/plan (the `PlanFailoverGroup` operationId).
+	PlanFailoverGroup(ctx context.Context, name GroupName, params *PlanFailoverGroupParams, body PlanFailoverGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListFailovers List failovers
 	//
 	// Failovers, newest first. Filters are combined with "and".
@@ -2837,8 +3466,8 @@ type ClientInterface interface {
 	// ForceFailoversWithBody Force many failovers
 	//
 	// Completes every open failover that matches, without waiting for contacts: the way out when a Region is down. It changes nothing
-	// in Amazon Connect. With `maxFraction`, nothing is forced (422) if more than that fraction of the failover group's
-	// agents would be; the problem names the rule.
+	// in Amazon Connect. Nothing is forced (422) if more than `maxFraction` of the failover group's agents would have been forced in bulk within ten minutes;
+	// the problem names the rule. `onlyStale` is exempt: it is for the night on which a Region is down.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2848,8 +3477,8 @@ type ClientInterface interface {
 	// ForceFailovers Force many failovers
 	//
 	// Completes every open failover that matches, without waiting for contacts: the way out when a Region is down. It changes nothing
-	// in Amazon Connect. With `maxFraction`, nothing is forced (422) if more than that fraction of the failover group's
-	// agents would be; the problem names the rule.
+	// in Amazon Connect. Nothing is forced (422) if more than `maxFraction` of the failover group's agents would have been forced in bulk within ten minutes;
+	// the problem names the rule. `onlyStale` is exempt: it is for the night on which a Region is down.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2899,6 +3528,29 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/session (the `CreateSession` operationId).
 	CreateSession(ctx context.Context, params *CreateSessionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListShifts List shifts
+	//
+	// Every change of where the agents of a traffic distribution group work, the latest first, with what became of the failovers until the next one. What is the first that is known
+	// of a group is no shift.
+	//
+	// Corresponds with GET /v1/shifts (the `ListShifts` operationId).
+	ListShifts(ctx context.Context, params *ListShiftsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetShift Report on a shift
+	//
+	// How long each phase took, what stalled, what was forced and by whom; of a shift that is under way, so far.
+	//
+	// Corresponds with GET /v1/shifts/{shiftId} (the `GetShift` operationId).
+	GetShift(ctx context.Context, shiftID ShiftID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetShiftFailovers Download the failovers of a shift
+	//
+	// One line for each failover, the latest detection first, for spreadsheets: RFC 4180 with a header, in UTF-8. Times are RFC 3339 in UTC, durations are in seconds. A text that a spreadsheet
+	// would take for a formula has an apostrophe before it.
+	//
+	// Corresponds with GET /v1/shifts/{shiftId}/failovers.csv (the `GetShiftFailovers` operationId).
+	GetShiftFailovers(ctx context.Context, shiftID ShiftID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetSummary Summarise the floor
 	//
@@ -3253,6 +3905,106 @@ func (c *Client) GetFailoverGroup(ctx context.Context, name GroupName, reqEditor
 	return c.Client.Do(req)
 }
 
+// ResumeFailoverGroup End a group's pause
+//
+// Completions go on at once, after the contacts of those who waited have been read again; with `failover.pace` they are spread. A group that
+// is not paused stays as it is.
+//
+// Corresponds with DELETE /v1/failover-groups/{name}/pause (the `ResumeFailoverGroup` operationId).
+func (c *Client) ResumeFailoverGroup(ctx context.Context, name GroupName, params *ResumeFailoverGroupParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResumeFailoverGroupRequest(c.Server, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PauseFailoverGroupWithBody Hold a group's completions
+//
+// From now on nothing completes in this failover group but what is forced. Detection, pending contacts and everything else go on, and what would
+// have been completed waits. It ends by itself after `ttlSeconds`, or by `DELETE`. Every agent with an open failover is told (`failoverPaused`); the summary, the group and the
+// metrics show it. Pausing again changes the reason and the end.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/failover-groups/{name}/pause (the `PauseFailoverGroup` operationId).
+func (c *Client) PauseFailoverGroupWithBody(ctx context.Context, name GroupName, params *PauseFailoverGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPauseFailoverGroupRequestWithBody(c.Server, name, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PauseFailoverGroup Hold a group's completions
+//
+// From now on nothing completes in this failover group but what is forced. Detection, pending contacts and everything else go on, and what would
+// have been completed waits. It ends by itself after `ttlSeconds`, or by `DELETE`. Every agent with an open failover is told (`failoverPaused`); the summary, the group and the
+// metrics show it. Pausing again changes the reason and the end.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/failover-groups/{name}/pause (the `PauseFailoverGroup` operationId).
+func (c *Client) PauseFailoverGroup(ctx context.Context, name GroupName, params *PauseFailoverGroupParams, body PauseFailoverGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPauseFailoverGroupRequest(c.Server, name, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PlanFailoverGroupWithBody What would a shift mean now
+//
+// If the agents were sent to this Region now: who would go at once, who would wait for which contacts, and of whom that is not known. It changes nothing, in the service or in
+// Amazon Connect, and rests on what was read last. The pages of one plan rest on one look, if they are asked for within ten seconds of it.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/failover-groups/{name}/plan (the `PlanFailoverGroup` operationId).
+func (c *Client) PlanFailoverGroupWithBody(ctx context.Context, name GroupName, params *PlanFailoverGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPlanFailoverGroupRequestWithBody(c.Server, name, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PlanFailoverGroup What would a shift mean now
+//
+// If the agents were sent to this Region now: who would go at once, who would wait for which contacts, and of whom that is not known. It changes nothing, in the service or in
+// Amazon Connect, and rests on what was read last. The pages of one plan rest on one look, if they are asked for within ten seconds of it.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/failover-groups/{name}/plan (the `PlanFailoverGroup` operationId).
+func (c *Client) PlanFailoverGroup(ctx context.Context, name GroupName, params *PlanFailoverGroupParams, body PlanFailoverGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPlanFailoverGroupRequest(c.Server, name, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListFailovers List failovers
 //
 // Failovers, newest first. Filters are combined with "and".
@@ -3273,8 +4025,8 @@ func (c *Client) ListFailovers(ctx context.Context, params *ListFailoversParams,
 // ForceFailoversWithBody Force many failovers
 //
 // Completes every open failover that matches, without waiting for contacts: the way out when a Region is down. It changes nothing
-// in Amazon Connect. With `maxFraction`, nothing is forced (422) if more than that fraction of the failover group's
-// agents would be; the problem names the rule.
+// in Amazon Connect. Nothing is forced (422) if more than `maxFraction` of the failover group's agents would have been forced in bulk within ten minutes;
+// the problem names the rule. `onlyStale` is exempt: it is for the night on which a Region is down.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3294,8 +4046,8 @@ func (c *Client) ForceFailoversWithBody(ctx context.Context, params *ForceFailov
 // ForceFailovers Force many failovers
 //
 // Completes every open failover that matches, without waiting for contacts: the way out when a Region is down. It changes nothing
-// in Amazon Connect. With `maxFraction`, nothing is forced (422) if more than that fraction of the failover group's
-// agents would be; the problem names the rule.
+// in Amazon Connect. Nothing is forced (422) if more than `maxFraction` of the failover group's agents would have been forced in bulk within ten minutes;
+// the problem names the rule. `onlyStale` is exempt: it is for the night on which a Region is down.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3396,6 +4148,59 @@ func (c *Client) DeleteSession(ctx context.Context, params *DeleteSessionParams,
 // Corresponds with POST /v1/session (the `CreateSession` operationId).
 func (c *Client) CreateSession(ctx context.Context, params *CreateSessionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCreateSessionRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListShifts List shifts
+//
+// Every change of where the agents of a traffic distribution group work, the latest first, with what became of the failovers until the next one. What is the first that is known
+// of a group is no shift.
+//
+// Corresponds with GET /v1/shifts (the `ListShifts` operationId).
+func (c *Client) ListShifts(ctx context.Context, params *ListShiftsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListShiftsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetShift Report on a shift
+//
+// How long each phase took, what stalled, what was forced and by whom; of a shift that is under way, so far.
+//
+// Corresponds with GET /v1/shifts/{shiftId} (the `GetShift` operationId).
+func (c *Client) GetShift(ctx context.Context, shiftID ShiftID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetShiftRequest(c.Server, shiftID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetShiftFailovers Download the failovers of a shift
+//
+// One line for each failover, the latest detection first, for spreadsheets: RFC 4180 with a header, in UTF-8. Times are RFC 3339 in UTC, durations are in seconds. A text that a spreadsheet
+// would take for a formula has an apostrophe before it.
+//
+// Corresponds with GET /v1/shifts/{shiftId}/failovers.csv (the `GetShiftFailovers` operationId).
+func (c *Client) GetShiftFailovers(ctx context.Context, shiftID ShiftID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetShiftFailoversRequest(c.Server, shiftID)
 	if err != nil {
 		return nil, err
 	}
@@ -4476,6 +5281,215 @@ func NewGetFailoverGroupRequest(server string, name GroupName) (*http.Request, e
 	return req, nil
 }
 
+// NewResumeFailoverGroupRequest constructs an http.Request for the ResumeFailoverGroup method
+func NewResumeFailoverGroupRequest(server string, name GroupName, params *ResumeFailoverGroupParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/failover-groups/%s/pause", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewPauseFailoverGroupRequest calls the generic PauseFailoverGroup builder with application/json body
+func NewPauseFailoverGroupRequest(server string, name GroupName, params *PauseFailoverGroupParams, body PauseFailoverGroupJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPauseFailoverGroupRequestWithBody(server, name, params, "application/json", bodyReader)
+}
+
+// NewPauseFailoverGroupRequestWithBody constructs an http.Request for the PauseFailoverGroup method, with any body, and a specified content type
+func NewPauseFailoverGroupRequestWithBody(server string, name GroupName, params *PauseFailoverGroupParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/failover-groups/%s/pause", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewPlanFailoverGroupRequest calls the generic PlanFailoverGroup builder with application/json body
+func NewPlanFailoverGroupRequest(server string, name GroupName, params *PlanFailoverGroupParams, body PlanFailoverGroupJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPlanFailoverGroupRequestWithBody(server, name, params, "application/json", bodyReader)
+}
+
+// NewPlanFailoverGroupRequestWithBody constructs an http.Request for the PlanFailoverGroup method, with any body, and a specified content type
+func NewPlanFailoverGroupRequestWithBody(server string, name GroupName, params *PlanFailoverGroupParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/failover-groups/%s/plan", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Outcome != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "outcome", *params.Outcome, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewListFailoversRequest constructs an http.Request for the ListFailovers method
 func NewListFailoversRequest(server string, params *ListFailoversParams) (*http.Request, error) {
 	var err error
@@ -4856,6 +5870,164 @@ func NewCreateSessionRequest(server string, params *CreateSessionParams) (*http.
 			req.Header.Set("Idempotency-Key", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewListShiftsRequest constructs an http.Request for the ListShifts method
+func NewListShiftsRequest(server string, params *ListShiftsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/shifts")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.FailoverGroup != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "failoverGroup", *params.FailoverGroup, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TdgID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tdgId", *params.TdgID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetShiftRequest constructs an http.Request for the GetShift method
+func NewGetShiftRequest(server string, shiftID ShiftID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "shiftId", shiftID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/shifts/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetShiftFailoversRequest constructs an http.Request for the GetShiftFailovers method
+func NewGetShiftFailoversRequest(server string, shiftID ShiftID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "shiftId", shiftID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/shifts/%s/failovers.csv", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -5301,6 +6473,58 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/failover-groups/{name} (the `GetFailoverGroup` operationId).
 	GetFailoverGroupWithResponse(ctx context.Context, name GroupName, reqEditors ...RequestEditorFn) (*GetFailoverGroupResponse, error)
 
+	// ResumeFailoverGroupWithResponse End a group's pause
+	//
+	// Completions go on at once, after the contacts of those who waited have been read again; with `failover.pace` they are spread. A group that
+	// is not paused stays as it is.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/failover-groups/{name}/pause (the `ResumeFailoverGroup` operationId).
+	ResumeFailoverGroupWithResponse(ctx context.Context, name GroupName, params *ResumeFailoverGroupParams, reqEditors ...RequestEditorFn) (*ResumeFailoverGroupResponse, error)
+
+	// PauseFailoverGroupWithBodyWithResponse Hold a group's completions
+	//
+	// From now on nothing completes in this failover group but what is forced. Detection, pending contacts and everything else go on, and what would
+	// have been completed waits. It ends by itself after `ttlSeconds`, or by `DELETE`. Every agent with an open failover is told (`failoverPaused`); the summary, the group and the
+	// metrics show it. Pausing again changes the reason and the end.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/failover-groups/{name}/pause (the `PauseFailoverGroup` operationId).
+	PauseFailoverGroupWithBodyWithResponse(ctx context.Context, name GroupName, params *PauseFailoverGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PauseFailoverGroupResponse, error)
+
+	// PauseFailoverGroupWithResponse Hold a group's completions
+	//
+	// From now on nothing completes in this failover group but what is forced. Detection, pending contacts and everything else go on, and what would
+	// have been completed waits. It ends by itself after `ttlSeconds`, or by `DELETE`. Every agent with an open failover is told (`failoverPaused`); the summary, the group and the
+	// metrics show it. Pausing again changes the reason and the end.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/failover-groups/{name}/pause (the `PauseFailoverGroup` operationId).
+	PauseFailoverGroupWithResponse(ctx context.Context, name GroupName, params *PauseFailoverGroupParams, body PauseFailoverGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*PauseFailoverGroupResponse, error)
+
+	// PlanFailoverGroupWithBodyWithResponse What would a shift mean now
+	//
+	// If the agents were sent to this Region now: who would go at once, who would wait for which contacts, and of whom that is not known. It changes nothing, in the service or in
+	// Amazon Connect, and rests on what was read last. The pages of one plan rest on one look, if they are asked for within ten seconds of it.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/failover-groups/{name}/plan (the `PlanFailoverGroup` operationId).
+	PlanFailoverGroupWithBodyWithResponse(ctx context.Context, name GroupName, params *PlanFailoverGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PlanFailoverGroupResponse, error)
+
+	// PlanFailoverGroupWithResponse What would a shift mean now
+	//
+	// If the agents were sent to this Region now: who would go at once, who would wait for which contacts, and of whom that is not known. It changes nothing, in the service or in
+	// Amazon Connect, and rests on what was read last. The pages of one plan rest on one look, if they are asked for within ten seconds of it.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/failover-groups/{name}/plan (the `PlanFailoverGroup` operationId).
+	PlanFailoverGroupWithResponse(ctx context.Context, name GroupName, params *PlanFailoverGroupParams, body PlanFailoverGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*PlanFailoverGroupResponse, error)
+
 	// ListFailoversWithResponse List failovers
 	//
 	// Failovers, newest first. Filters are combined with "and".
@@ -5313,8 +6537,8 @@ type ClientWithResponsesInterface interface {
 	// ForceFailoversWithBodyWithResponse Force many failovers
 	//
 	// Completes every open failover that matches, without waiting for contacts: the way out when a Region is down. It changes nothing
-	// in Amazon Connect. With `maxFraction`, nothing is forced (422) if more than that fraction of the failover group's
-	// agents would be; the problem names the rule.
+	// in Amazon Connect. Nothing is forced (422) if more than `maxFraction` of the failover group's agents would have been forced in bulk within ten minutes;
+	// the problem names the rule. `onlyStale` is exempt: it is for the night on which a Region is down.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5324,8 +6548,8 @@ type ClientWithResponsesInterface interface {
 	// ForceFailoversWithResponse Force many failovers
 	//
 	// Completes every open failover that matches, without waiting for contacts: the way out when a Region is down. It changes nothing
-	// in Amazon Connect. With `maxFraction`, nothing is forced (422) if more than that fraction of the failover group's
-	// agents would be; the problem names the rule.
+	// in Amazon Connect. Nothing is forced (422) if more than `maxFraction` of the failover group's agents would have been forced in bulk within ten minutes;
+	// the problem names the rule. `onlyStale` is exempt: it is for the night on which a Region is down.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5381,6 +6605,35 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/session (the `CreateSession` operationId).
 	CreateSessionWithResponse(ctx context.Context, params *CreateSessionParams, reqEditors ...RequestEditorFn) (*CreateSessionResponse, error)
+
+	// ListShiftsWithResponse List shifts
+	//
+	// Every change of where the agents of a traffic distribution group work, the latest first, with what became of the failovers until the next one. What is the first that is known
+	// of a group is no shift.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/shifts (the `ListShifts` operationId).
+	ListShiftsWithResponse(ctx context.Context, params *ListShiftsParams, reqEditors ...RequestEditorFn) (*ListShiftsResponse, error)
+
+	// GetShiftWithResponse Report on a shift
+	//
+	// How long each phase took, what stalled, what was forced and by whom; of a shift that is under way, so far.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/shifts/{shiftId} (the `GetShift` operationId).
+	GetShiftWithResponse(ctx context.Context, shiftID ShiftID, reqEditors ...RequestEditorFn) (*GetShiftResponse, error)
+
+	// GetShiftFailoversWithResponse Download the failovers of a shift
+	//
+	// One line for each failover, the latest detection first, for spreadsheets: RFC 4180 with a header, in UTF-8. Times are RFC 3339 in UTC, durations are in seconds. A text that a spreadsheet
+	// would take for a formula has an apostrophe before it.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/shifts/{shiftId}/failovers.csv (the `GetShiftFailovers` operationId).
+	GetShiftFailoversWithResponse(ctx context.Context, shiftID ShiftID, reqEditors ...RequestEditorFn) (*GetShiftFailoversResponse, error)
 
 	// GetSummaryWithResponse Summarise the floor
 	//
@@ -6180,6 +7433,171 @@ func (r GetFailoverGroupResponse) ContentType() string {
 	return ""
 }
 
+type ResumeFailoverGroupResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *FailoverGroup
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r ResumeFailoverGroupResponse) GetJSON202() *FailoverGroup {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ResumeFailoverGroupResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ResumeFailoverGroupResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ResumeFailoverGroupResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ResumeFailoverGroupResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ResumeFailoverGroupResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ResumeFailoverGroupResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PauseFailoverGroupResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *FailoverGroup
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r PauseFailoverGroupResponse) GetJSON202() *FailoverGroup {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r PauseFailoverGroupResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PauseFailoverGroupResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PauseFailoverGroupResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PauseFailoverGroupResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PauseFailoverGroupResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PauseFailoverGroupResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PlanFailoverGroupResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Plan
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PlanFailoverGroupResponse) GetJSON200() *Plan {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r PlanFailoverGroupResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PlanFailoverGroupResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PlanFailoverGroupResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PlanFailoverGroupResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PlanFailoverGroupResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PlanFailoverGroupResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListFailoversResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -6448,6 +7866,164 @@ func (r CreateSessionResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r CreateSessionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListShiftsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ShiftList
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListShiftsResponse) GetJSON200() *ShiftList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ListShiftsResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListShiftsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListShiftsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListShiftsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListShiftsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListShiftsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetShiftResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ShiftReport
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetShiftResponse) GetJSON200() *ShiftReport {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r GetShiftResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetShiftResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetShiftResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetShiftResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetShiftResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetShiftResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetShiftFailoversResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r GetShiftFailoversResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetShiftFailoversResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetShiftFailoversResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetShiftFailoversResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetShiftFailoversResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetShiftFailoversResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -6932,6 +8508,88 @@ func (c *ClientWithResponses) GetFailoverGroupWithResponse(ctx context.Context, 
 	return ParseGetFailoverGroupResponse(rsp)
 }
 
+// ResumeFailoverGroupWithResponse End a group's pause
+//
+// Completions go on at once, after the contacts of those who waited have been read again; with `failover.pace` they are spread. A group that
+// is not paused stays as it is.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/failover-groups/{name}/pause (the `ResumeFailoverGroup` operationId).
+func (c *ClientWithResponses) ResumeFailoverGroupWithResponse(ctx context.Context, name GroupName, params *ResumeFailoverGroupParams, reqEditors ...RequestEditorFn) (*ResumeFailoverGroupResponse, error) {
+	rsp, err := c.ResumeFailoverGroup(ctx, name, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseResumeFailoverGroupResponse(rsp)
+}
+
+// PauseFailoverGroupWithBodyWithResponse Hold a group's completions
+//
+// From now on nothing completes in this failover group but what is forced. Detection, pending contacts and everything else go on, and what would
+// have been completed waits. It ends by itself after `ttlSeconds`, or by `DELETE`. Every agent with an open failover is told (`failoverPaused`); the summary, the group and the
+// metrics show it. Pausing again changes the reason and the end.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/failover-groups/{name}/pause (the `PauseFailoverGroup` operationId).
+func (c *ClientWithResponses) PauseFailoverGroupWithBodyWithResponse(ctx context.Context, name GroupName, params *PauseFailoverGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PauseFailoverGroupResponse, error) {
+	rsp, err := c.PauseFailoverGroupWithBody(ctx, name, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePauseFailoverGroupResponse(rsp)
+}
+
+// PauseFailoverGroupWithResponse Hold a group's completions
+//
+// From now on nothing completes in this failover group but what is forced. Detection, pending contacts and everything else go on, and what would
+// have been completed waits. It ends by itself after `ttlSeconds`, or by `DELETE`. Every agent with an open failover is told (`failoverPaused`); the summary, the group and the
+// metrics show it. Pausing again changes the reason and the end.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/failover-groups/{name}/pause (the `PauseFailoverGroup` operationId).
+func (c *ClientWithResponses) PauseFailoverGroupWithResponse(ctx context.Context, name GroupName, params *PauseFailoverGroupParams, body PauseFailoverGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*PauseFailoverGroupResponse, error) {
+	rsp, err := c.PauseFailoverGroup(ctx, name, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePauseFailoverGroupResponse(rsp)
+}
+
+// PlanFailoverGroupWithBodyWithResponse What would a shift mean now
+//
+// If the agents were sent to this Region now: who would go at once, who would wait for which contacts, and of whom that is not known. It changes nothing, in the service or in
+// Amazon Connect, and rests on what was read last. The pages of one plan rest on one look, if they are asked for within ten seconds of it.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/failover-groups/{name}/plan (the `PlanFailoverGroup` operationId).
+func (c *ClientWithResponses) PlanFailoverGroupWithBodyWithResponse(ctx context.Context, name GroupName, params *PlanFailoverGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PlanFailoverGroupResponse, error) {
+	rsp, err := c.PlanFailoverGroupWithBody(ctx, name, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePlanFailoverGroupResponse(rsp)
+}
+
+// PlanFailoverGroupWithResponse What would a shift mean now
+//
+// If the agents were sent to this Region now: who would go at once, who would wait for which contacts, and of whom that is not known. It changes nothing, in the service or in
+// Amazon Connect, and rests on what was read last. The pages of one plan rest on one look, if they are asked for within ten seconds of it.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/failover-groups/{name}/plan (the `PlanFailoverGroup` operationId).
+func (c *ClientWithResponses) PlanFailoverGroupWithResponse(ctx context.Context, name GroupName, params *PlanFailoverGroupParams, body PlanFailoverGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*PlanFailoverGroupResponse, error) {
+	rsp, err := c.PlanFailoverGroup(ctx, name, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePlanFailoverGroupResponse(rsp)
+}
+
 // ListFailoversWithResponse List failovers
 //
 // Failovers, newest first. Filters are combined with "and".
@@ -6950,8 +8608,8 @@ func (c *ClientWithResponses) ListFailoversWithResponse(ctx context.Context, par
 // ForceFailoversWithBodyWithResponse Force many failovers
 //
 // Completes every open failover that matches, without waiting for contacts: the way out when a Region is down. It changes nothing
-// in Amazon Connect. With `maxFraction`, nothing is forced (422) if more than that fraction of the failover group's
-// agents would be; the problem names the rule.
+// in Amazon Connect. Nothing is forced (422) if more than `maxFraction` of the failover group's agents would have been forced in bulk within ten minutes;
+// the problem names the rule. `onlyStale` is exempt: it is for the night on which a Region is down.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -6967,8 +8625,8 @@ func (c *ClientWithResponses) ForceFailoversWithBodyWithResponse(ctx context.Con
 // ForceFailoversWithResponse Force many failovers
 //
 // Completes every open failover that matches, without waiting for contacts: the way out when a Region is down. It changes nothing
-// in Amazon Connect. With `maxFraction`, nothing is forced (422) if more than that fraction of the failover group's
-// agents would be; the problem names the rule.
+// in Amazon Connect. Nothing is forced (422) if more than `maxFraction` of the failover group's agents would have been forced in bulk within ten minutes;
+// the problem names the rule. `onlyStale` is exempt: it is for the night on which a Region is down.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -7059,6 +8717,53 @@ func (c *ClientWithResponses) CreateSessionWithResponse(ctx context.Context, par
 		return nil, err
 	}
 	return ParseCreateSessionResponse(rsp)
+}
+
+// ListShiftsWithResponse List shifts
+//
+// Every change of where the agents of a traffic distribution group work, the latest first, with what became of the failovers until the next one. What is the first that is known
+// of a group is no shift.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/shifts (the `ListShifts` operationId).
+func (c *ClientWithResponses) ListShiftsWithResponse(ctx context.Context, params *ListShiftsParams, reqEditors ...RequestEditorFn) (*ListShiftsResponse, error) {
+	rsp, err := c.ListShifts(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListShiftsResponse(rsp)
+}
+
+// GetShiftWithResponse Report on a shift
+//
+// How long each phase took, what stalled, what was forced and by whom; of a shift that is under way, so far.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/shifts/{shiftId} (the `GetShift` operationId).
+func (c *ClientWithResponses) GetShiftWithResponse(ctx context.Context, shiftID ShiftID, reqEditors ...RequestEditorFn) (*GetShiftResponse, error) {
+	rsp, err := c.GetShift(ctx, shiftID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetShiftResponse(rsp)
+}
+
+// GetShiftFailoversWithResponse Download the failovers of a shift
+//
+// One line for each failover, the latest detection first, for spreadsheets: RFC 4180 with a header, in UTF-8. Times are RFC 3339 in UTC, durations are in seconds. A text that a spreadsheet
+// would take for a formula has an apostrophe before it.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/shifts/{shiftId}/failovers.csv (the `GetShiftFailovers` operationId).
+func (c *ClientWithResponses) GetShiftFailoversWithResponse(ctx context.Context, shiftID ShiftID, reqEditors ...RequestEditorFn) (*GetShiftFailoversResponse, error) {
+	rsp, err := c.GetShiftFailovers(ctx, shiftID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetShiftFailoversResponse(rsp)
 }
 
 // GetSummaryWithResponse Summarise the floor
@@ -7648,6 +9353,126 @@ func ParseGetFailoverGroupResponse(rsp *http.Response) (*GetFailoverGroupRespons
 	return response, nil
 }
 
+// ParseResumeFailoverGroupResponse parses an HTTP response from a ResumeFailoverGroupWithResponse call
+func ParseResumeFailoverGroupResponse(rsp *http.Response) (*ResumeFailoverGroupResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ResumeFailoverGroupResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest FailoverGroup
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePauseFailoverGroupResponse parses an HTTP response from a PauseFailoverGroupWithResponse call
+func ParsePauseFailoverGroupResponse(rsp *http.Response) (*PauseFailoverGroupResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PauseFailoverGroupResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest FailoverGroup
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePlanFailoverGroupResponse parses an HTTP response from a PlanFailoverGroupWithResponse call
+func ParsePlanFailoverGroupResponse(rsp *http.Response) (*PlanFailoverGroupResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PlanFailoverGroupResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Plan
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseListFailoversResponse parses an HTTP response from a ListFailoversWithResponse call
 func ParseListFailoversResponse(rsp *http.Response) (*ListFailoversResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -7825,6 +9650,119 @@ func ParseCreateSessionResponse(rsp *http.Response) (*CreateSessionResponse, err
 	switch {
 	case rsp.StatusCode == 204:
 		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListShiftsResponse parses an HTTP response from a ListShiftsWithResponse call
+func ParseListShiftsResponse(rsp *http.Response) (*ListShiftsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListShiftsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ShiftList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetShiftResponse parses an HTTP response from a GetShiftWithResponse call
+func ParseGetShiftResponse(rsp *http.Response) (*GetShiftResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetShiftResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ShiftReport
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetShiftFailoversResponse parses an HTTP response from a GetShiftFailoversWithResponse call
+func ParseGetShiftFailoversResponse(rsp *http.Response) (*GetShiftFailoversResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetShiftFailoversResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

@@ -158,7 +158,7 @@ export class Connection {
         return this.#endpoints[best]!;
       }
       this.#tell("waiting", last.reason, last.error, left);
-      await this.#sleep(left + 1); // timers may be a little early
+      await this.#sleep(Math.ceil(left) + 1); // timers may be a little early
     }
   }
 

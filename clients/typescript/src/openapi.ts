@@ -2055,7 +2055,11 @@ export interface components {
             nextActiveRegion: string;
             /** @description Why, as the operator wrote it. */
             reason: string;
-            until: components["schemas"]["EventTime"];
+            /**
+             * Format: date-time
+             * @description Until when, unless they release them earlier.
+             */
+            until: string;
         };
         /** @description Completions are held no more. */
         FailoverResumedData: {
