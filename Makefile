@@ -84,6 +84,10 @@ load: setup ## A shift of a whole floor, measured (AGENTS=50000 CONTACTS=0.3 QUO
 soak: setup ## The nemesis for SOAK (1h): shifts, calls, faults, kills and restarts; every log against every client; what must not grow
 	@$(ENV) SOAK=$(SOAK) go test -count=1 -timeout=0 -run='^TestSoak$$' -v ./internal/acceptance/nemesis
 
+.PHONY: herd
+herd: setup ## 20,000 desktops that come back within two seconds, with tickets and cursors; counts what the database is asked
+	@$(ENV) CHANGEOVER_HERD=20000 go test -count=1 -v -run='^TestHerd$$' ./internal/acceptance
+
 .PHONY: fuzz
 fuzz: setup ## Every fuzz target for FUZZTIME (20s) each
 	@$(ENV) scripts/fuzz $(FUZZTIME)

@@ -101,8 +101,8 @@ const (
 	batchQueue   = 50_000
 	auditBatch   = 500 // each entry takes some 30 µs in the database, with the chain's head locked
 	auditGather  = 5 * time.Millisecond
-	ticketBatch  = 1000
-	ticketGather = 40 * time.Millisecond // a stream may begin that much later in a herd
+	ticketBatch  = 5000
+	ticketGather = 200 * time.Millisecond // a stream may begin that much later in a herd, of which a second is ten statements
 )
 
 // Open makes a Store. It does not need the database to be there; an error is one of the URLs.
