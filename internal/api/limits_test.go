@@ -116,6 +116,38 @@ func TestForeignHostWithoutTokens(t *testing.T) {
 	}
 }
 
+// Cross-site request forgery without tokens: whoever runs the service on their own machine has other pages open too, and a page may post to
+// 127.0.0.1 without asking. Programs, which name no origin, and configured pages may.
+func TestForeignPagesWithoutTokens(t *testing.T) {
+	t.Parallel()
+	origins, err := auth.NewOrigins([]string{"http://localhost:5173"})
+	require.NoError(t, err)
+	s := newService(t, func(o *api.Options) { o.Auth = auth.None{Origins: origins} })
+	s.leader.floor()
+	path, good := "/v1/agents/"+jane+"/reports", map[string]any{"activeRegion": east}
+	for name, c := range map[string]struct {
+		headers []string
+		want    int
+	}{
+		"a program":                         {nil, http.StatusAccepted},
+		"the configured page":               {[]string{"Origin", "http://localhost:5173", "Sec-Fetch-Site", "same-site"}, http.StatusAccepted},
+		"our own page":                      {[]string{"Origin", s.url, "Sec-Fetch-Site", "same-origin"}, http.StatusAccepted},
+		"our own page, old browser":         {[]string{"Origin", s.url}, http.StatusAccepted},
+		"a foreign page":                    {[]string{"Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"}, http.StatusForbidden},
+		"a foreign page, old browser":       {[]string{"Origin", "https://evil.example"}, http.StatusForbidden},
+		"a sandboxed frame":                 {[]string{"Origin", "null", "Sec-Fetch-Site", "cross-site"}, http.StatusForbidden},
+		"a sandboxed frame, old browser":    {[]string{"Origin", "null"}, http.StatusForbidden},
+		"another program of this machine's": {[]string{"Origin", "http://localhost:8081", "Sec-Fetch-Site", "same-site"}, http.StatusForbidden},
+	} {
+		require.Equal(t, c.want, s.post(path, good, c.headers...).status, name)
+		if c.want == http.StatusForbidden {
+			require.Equal(t, http.StatusForbidden, s.request(http.MethodPost, "/v1/session", nil, c.headers...).status, name)
+			require.Equal(t, http.StatusForbidden, s.request(http.MethodDelete, "/v1/session", nil, c.headers...).status, name)
+		}
+		require.Equal(t, http.StatusOK, s.get("/v1/agents/"+jane, c.headers...).status, "reading is CORS' affair")
+	}
+}
+
 // dripping is a body whose time is up.
 type dripping struct{ sent bool }
 

@@ -20,8 +20,12 @@ var sameSites = map[string]http.SameSite{
 // authenticate says who may call: it fills in what the API needs for that, and makes what goes on beside it.
 func (a *App) authenticate(ctx context.Context, o *api.Options) error {
 	c := &a.config.Auth
+	origins, err := auth.NewOrigins(a.config.CORS.AllowedOrigins)
+	if err != nil {
+		return err
+	}
 	if c.Mode == config.AuthNone {
-		o.Auth = auth.None{}
+		o.Auth = auth.None{Origins: origins}
 		return nil
 	}
 	var instances []string
@@ -30,15 +34,10 @@ func (a *App) authenticate(ctx context.Context, o *api.Options) error {
 			instances = append(instances, in.InstanceID)
 		}
 	}
-	var err error
 	a.verifier, err = auth.NewVerifier(ctx, auth.VerifierOptions{
 		Issuer: c.Issuer, JWKSURL: c.JWKSURL, JWKSFile: c.JWKSFile, Audience: c.Audience,
 		AgentClaim: c.AgentClaim, RolesClaim: c.RolesClaim, InstanceIDs: instances, Log: a.log,
 	})
-	if err != nil {
-		return err
-	}
-	origins, err := auth.NewOrigins(a.config.CORS.AllowedOrigins)
 	if err != nil {
 		return err
 	}

@@ -88,13 +88,23 @@ type Authenticator interface {
 
 // None is auth.mode none: every caller is an admin who may act for every agent. The configuration allows it on a loopback
 // address only.
-type None struct{}
+type None struct {
+	// Origins are the web pages that may change something; nil: the service's own.
+	Origins *Origins
+}
 
 // Authenticate fails for a Host that is not this machine's own: any web page can let a name of its own point to 127.0.0.1 (DNS
-// rebinding), and would then be of the same origin as the service, in the browser of somebody who runs it.
-func (None) Authenticate(r *http.Request) (Identity, error) {
+// rebinding), and would then be of the same origin as the service, in the browser of somebody who runs it. It fails as well for what a
+// page of a foreign origin would change: a form needs nobody's leave to post to 127.0.0.1.
+func (n None) Authenticate(r *http.Request) (Identity, error) {
 	if !ownHost(r.Host) {
 		return Identity{}, ErrForeignHost
+	}
+	if n.Origins == nil {
+		n.Origins = &Origins{}
+	}
+	if n.Origins.protection.Check(r) != nil {
+		return Identity{}, ErrForeignOrigin
 	}
 	return Identity{Subject: "local", Roles: []Role{Admin}, AnyAgent: true}, nil
 }
