@@ -19,6 +19,7 @@ import (
 	"changeover/internal/api/auth"
 	"changeover/internal/api/contract"
 	"changeover/internal/failover"
+	"changeover/internal/webhook"
 )
 
 // Instance is one of the two linked Amazon Connect instances of a failover group.
@@ -49,6 +50,7 @@ type Options struct {
 	Identified func(context.Context)
 	Groups     []Group
 	Settings   failover.Settings // of the leader, which plans rest on
+	Webhooks   []webhook.Hook
 	// MaxPolls is how many long polls may wait at a time, MaxPollsPerAgent how many of them for one agent's events, or as one caller for
 	// everybody's; 0: no limit.
 	MaxPolls, MaxPollsPerAgent int
@@ -67,6 +69,7 @@ type Server struct {
 	identified func(context.Context)
 	groups     map[string]*Group
 	settings   failover.Settings
+	webhooks   []webhook.Hook
 	names      []string // of the groups, sorted
 	metrics    http.Handler
 	log        *slog.Logger
@@ -91,7 +94,7 @@ const (
 func New(o Options) (*Server, error) {
 	s := &Server{
 		store: o.Store, hub: o.Hub, auth: o.Auth, sessions: o.Sessions, limiter: o.Limiter, leader: o.Leader, identified: o.Identified, metrics: o.Metrics, log: o.Log,
-		groups: make(map[string]*Group, len(o.Groups)), settings: o.Settings, mux: chi.NewRouter(), polls: newPolls(o.MaxPolls, o.MaxPollsPerAgent),
+		groups: make(map[string]*Group, len(o.Groups)), settings: o.Settings, webhooks: o.Webhooks, mux: chi.NewRouter(), polls: newPolls(o.MaxPolls, o.MaxPollsPerAgent),
 	}
 	for i := range o.Groups {
 		g := &o.Groups[i]

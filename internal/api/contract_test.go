@@ -34,6 +34,9 @@ type documented struct {
 // shiftID is that of the first shift of a database: what was known first is no shift, and has the number before.
 const shiftID = "2"
 
+// deliveryID is that of a delivery which [service.deliver] makes.
+const deliveryID = "019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e5f"
+
 // bodies are good bodies by operation.
 var bodies = map[string]any{
 	"reportObservation":  map[string]any{"activeRegion": east},
@@ -49,7 +52,7 @@ func operations(t testing.TB, failoverID string) (list []documented) {
 	doc, err := openapi3.NewLoader().LoadFromData(document.Document)
 	require.NoError(t, err)
 	require.NoError(t, doc.Validate(t.Context()))
-	path := strings.NewReplacer("{agentId}", jane, "{failoverId}", failoverID, "{tdgId}", tdgID, "{region}", east, "{name}", "main", "{shiftId}", shiftID)
+	path := strings.NewReplacer("{agentId}", jane, "{failoverId}", failoverID, "{tdgId}", tdgID, "{region}", east, "{name}", "main", "{shiftId}", shiftID, "{webhook}", "pager", "{deliveryId}", deliveryID)
 	for pattern, item := range doc.Paths.Map() {
 		for method, op := range item.Operations() {
 			d := documented{id: op.OperationID, method: method, path: path.Replace(pattern), op: op, body: bodies[op.OperationID]}
@@ -62,7 +65,7 @@ func operations(t testing.TB, failoverID string) (list []documented) {
 		}
 	}
 	slices.SortFunc(list, func(a, b documented) int { return strings.Compare(a.id, b.id) })
-	require.Equal(t, 32, len(list)) //nolint:testifylint // the list itself says nothing
+	require.Equal(t, 35, len(list)) //nolint:testifylint // the list itself says nothing
 	return list
 }
 
@@ -87,11 +90,12 @@ func TestEveryOperation(t *testing.T) {
 	})
 	s.leader.floor()
 	s.leader.shift()
+	s.deliver(deliveryID)
 	s.leader.answer()
 	special := map[string]int{
 		"createSession": 501, "deleteSession": 501, "createStreamTicket": 501,
 		"reportObservation": 202, "forceFailover": 202, "forceFailovers": 202,
-		"pauseFailoverGroup": 202, "resumeFailoverGroup": 202,
+		"pauseFailoverGroup": 202, "resumeFailoverGroup": 202, "replayWebhookDelivery": 202,
 	}
 	for _, d := range operations(t, s.leader.openFailover(jane)) {
 		want := special[d.id]
@@ -177,7 +181,7 @@ func TestPagingParameters(t *testing.T) {
 			require.Equal(t, "cursor", p.Errors[0].Field, "%s cursor=%s", d.id, cursor)
 		}
 	}
-	require.Equal(t, 10, lists)
+	require.Equal(t, 11, lists)
 }
 
 // permissions is the whole table of who may do what, written out for people to check: x-roles of the document has to come to it.
@@ -189,6 +193,7 @@ var permissions = map[string]string{
 	"createStreamTicket": "o-aa", "reportObservation": "o---",
 	"listFailovers": "-aaa", "getFailover": "oaaa", "forceFailover": "o-aa", "forceFailovers": "--aa",
 	"pauseFailoverGroup": "--aa", "resumeFailoverGroup": "--aa", "planFailoverGroup": "-aaa",
+	"listWebhooks": "-aaa", "listWebhookDeliveries": "-aaa", "replayWebhookDelivery": "--aa",
 	"listShifts": "-aaa", "getShift": "-aaa", "getShiftFailovers": "-aaa",
 	"getEvents": "-aaa", "getSummary": "-aaa", "listConnections": "-aaa", "listAudit": "---a",
 	"createSession": "aaaa", "deleteSession": "aaaa", // one's own by their nature
@@ -204,6 +209,7 @@ func TestRoles(t *testing.T) {
 	s := newService(t, withRoles, func(o *api.Options) { o.Sessions = noSessions{} })
 	s.leader.floor()
 	s.leader.shift()
+	s.deliver(deliveryID)
 	s.leader.answer()
 	const nobody, none = "87654321-1111-2222-3333-999999999999", "019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e5f"
 	janes := s.leader.openFailover(jane)
@@ -276,7 +282,7 @@ func TestRoles(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, 28*16*3, checked)
+	require.Equal(t, 31*16*3, checked)
 }
 
 // noSessions are sessions without tokens behind them.

@@ -29,6 +29,7 @@ import (
 	"changeover/internal/postgres/postgrestest"
 	"changeover/internal/store"
 	"changeover/internal/stream"
+	"changeover/internal/webhook"
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
@@ -54,6 +55,8 @@ var groups = []api.Group{
 		{Region: "eu-central-1", InstanceID: "22345678-1234-1234-1234-123456789012"},
 	}},
 }
+
+var hooks = []webhook.Hook{{Name: "pager", URL: "https://pager.example/hooks/token", Events: []string{"failoverDetected"}}}
 
 func configured() (list []failover.GroupConfig) {
 	for _, g := range groups {
@@ -103,7 +106,7 @@ func startService(t testing.TB, before func(*dbProxy), change ...func(*api.Optio
 		Store: s.store, Heartbeat: 15 * time.Second, Retry: 3 * time.Second, MaxConnections: 1000, MaxPerAgent: 8,
 		WriteTimeout: 5 * time.Second, Drain: time.Second, Replica: "replica-1", Log: log,
 	})
-	o := api.Options{Store: s.store, Hub: s.hub, Auth: auth.None{}, Groups: groups, Log: log}
+	o := api.Options{Store: s.store, Hub: s.hub, Auth: auth.None{}, Groups: groups, Webhooks: hooks, Log: log}
 	for _, c := range change {
 		c(&o)
 	}

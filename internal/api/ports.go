@@ -43,6 +43,10 @@ type Store interface {
 	LogState(ctx context.Context) (store.LogState, error)
 	AgentEventsAfter(ctx context.Context, agentIDs []string, afterSeq, uptoSeq int64, types []string, limit int) ([]store.LogEvent, error)
 
+	Webhooks(ctx context.Context) ([]store.Webhook, error)
+	Deliveries(ctx context.Context, webhook, status string, p store.Page) ([]store.Delivery, string, error)
+	ReplayDelivery(ctx context.Context, webhook, id string, giveUpAfter time.Duration, e store.AuditEntry) (store.Delivery, error)
+
 	AppendAudit(ctx context.Context, e store.AuditEntry) error
 	Audit(ctx context.Context, p store.Page) ([]store.AuditEntry, string, error)
 

@@ -31,6 +31,7 @@ var (
 	kindMethod          = problemKind{"method-not-allowed", http.StatusMethodNotAllowed, "Method not allowed"}
 	kindTimeout         = problemKind{"request-timeout", http.StatusRequestTimeout, "Request timeout"}
 	kindNotOpen         = problemKind{"failover-not-open", http.StatusConflict, "Failover not open"}
+	kindDeliveryPending = problemKind{"delivery-pending", http.StatusConflict, "Delivery pending"}
 	kindInProgress      = problemKind{"request-in-progress", http.StatusConflict, "Request in progress"}
 	kindTooLarge        = problemKind{"body-too-large", http.StatusRequestEntityTooLarge, "Body too large"}
 	kindMediaType       = problemKind{"unsupported-media-type", http.StatusUnsupportedMediaType, "Unsupported media type"}

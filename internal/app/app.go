@@ -28,6 +28,7 @@ import (
 	"changeover/internal/store"
 	"changeover/internal/stream"
 	"changeover/internal/tdg"
+	"changeover/internal/webhook"
 )
 
 // How long the steps of a stop may take; draining has stream.drain besides.
@@ -64,6 +65,7 @@ type App struct {
 	verifier     *auth.Verifier // nil: auth.mode none
 	login        *auth.Login    // nil: nobody signs in with a browser
 	orchestrator *orchestrator.Orchestrator
+	webhooks     *webhook.Dispatcher
 	inbox        chan struct{} // rings when the inbox may have grown
 	fatal        chan error    // gets what Run ends with; nobody waits for its being heard
 	metrics      http.Handler
@@ -119,8 +121,15 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *App, err error) {
 		Sources: a.sources(regions), Health: regions.health, Retention: c.Stream.ReplayRetention, Doorbell: a.inbox,
 		Metrics: orchestrator.NewMetrics(registry), Log: a.log,
 	})
+	hooks, err := webhooks(c)
+	if err != nil {
+		return nil, err
+	}
+	a.webhooks = webhook.New(webhook.Options{
+		Store: a.store, Hooks: hooks, Holder: a.replica, Changed: a.hub.Changed, Metrics: webhook.NewMetrics(registry), Log: a.log,
+	})
 	apiOptions := api.Options{
-		Store: a.store, Hub: a.hub, Leader: a.leader, Groups: apiGroups(c.FailoverGroups), Settings: settings(c), Log: a.log,
+		Store: a.store, Hub: a.hub, Leader: a.leader, Groups: apiGroups(c.FailoverGroups), Settings: settings(c), Webhooks: hooks, Log: a.log,
 		MaxPolls: c.Stream.MaxConnections, MaxPollsPerAgent: c.Stream.MaxConnectionsPerAgent,
 	}
 	if err = a.authenticate(ctx, &apiOptions); err != nil {
@@ -213,6 +222,13 @@ func (a *App) Start(ctx context.Context) error {
 			return err
 		}
 		a.orchestrator.Run(ctx)
+		return nil
+	})
+	a.life.goFunc("webhooks", partTimeout, func(ctx context.Context) error {
+		if err := a.waitForHub(ctx); err != nil {
+			return err
+		}
+		a.webhooks.Run(ctx)
 		return nil
 	})
 	if a.verifier != nil {

@@ -1,11 +1,14 @@
 package app
 
 import (
+	"fmt"
+	"os"
 	"strings"
 
 	"changeover/internal/api"
 	"changeover/internal/config"
 	"changeover/internal/failover"
+	"changeover/internal/webhook"
 )
 
 // What follows says the configuration in the words of each part, so that no part but this one knows package config.
@@ -42,6 +45,39 @@ func groupConfigs(groups []config.FailoverGroup) []failover.GroupConfig {
 
 // bareID is the id in an ARN, or what is an id already.
 func bareID(idOrARN string) string { return idOrARN[strings.LastIndexByte(idOrARN, '/')+1:] }
+
+// webhooks reads the keys that are in files.
+func webhooks(c *config.Config) ([]webhook.Hook, error) {
+	var all []webhook.Hook
+	for i, w := range c.Webhooks {
+		at := fmt.Sprintf("webhooks[%d]", i)
+		secret := string(w.SigningKey)
+		if w.SigningKeyFile != "" {
+			at += ".signingKeyFile"
+			b, err := os.ReadFile(w.SigningKeyFile)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", at, err)
+			}
+			if secret = strings.TrimSpace(string(b)); len(secret) < config.LeastSigningKey {
+				return nil, fmt.Errorf("%s: the key in %s is too short; expected %d characters or more", at, w.SigningKeyFile, config.LeastSigningKey)
+			}
+		} else {
+			at += ".signingKey"
+		}
+		key, err := webhook.ParseSecret(secret)
+		if err != nil {
+			return nil, fmt.Errorf("%s: the key %w", at, err)
+		}
+		events := w.Events
+		if len(events) == 0 {
+			events = []string{
+				string(failover.EventFailoverDetected), string(failover.EventFailoverCompleted), string(failover.EventFailoverStalled), webhook.EventRegionUnhealthy,
+			}
+		}
+		all = append(all, webhook.Hook{Name: w.Name, URL: string(w.URL), Secret: key, Events: events, Groups: w.FailoverGroups})
+	}
+	return all, nil
+}
 
 func apiGroups(groups []config.FailoverGroup) []api.Group {
 	var all []api.Group

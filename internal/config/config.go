@@ -37,6 +37,8 @@ type Config struct {
 	Stream Stream `yaml:"stream"`
 	// One entry per pair of linked Amazon Connect instances; at least one. In the file only.
 	FailoverGroups []FailoverGroup `yaml:"failoverGroups"`
+	// Services that are told by HTTP POST what happens: [operations](operations.md#webhooks). In the file only.
+	Webhooks []Webhook `yaml:"webhooks"`
 }
 
 // HTTP says where the service listens.
@@ -185,6 +187,22 @@ type Stream struct {
 	Drain time.Duration `yaml:"drain"`
 	// How long events are kept for clients that resume.
 	ReplayRetention time.Duration `yaml:"replayRetention"`
+}
+
+// Webhook is a service that is told by HTTP POST what happens.
+type Webhook struct {
+	// Names it in the API, in metrics and in the database: letters, digits, `-`, `_` and `.`.
+	Name string `yaml:"name"`
+	// Where it is sent to. Redirects are not followed, and link-local addresses (a cloud machine's metadata) are not called.
+	URL Secret `yaml:"url"`
+	// Signs the deliveries ([Standard Webhooks](https://www.standardwebhooks.com/)): 24 characters or more, or `whsec_` and base64. Or `signingKeyFile`.
+	SigningKey Secret `yaml:"signingKey"`
+	// A file with the key, read at the start.
+	SigningKeyFile string `yaml:"signingKeyFile"`
+	// What it is told: `failoverDetected`, `failoverPending`, `failoverCompleted`, `failoverCancelled`, `failoverStalled`, `regionUnhealthy` (and then `regionRecovered`). Empty: detected, completed, stalled and Regions.
+	Events []string `yaml:"events"`
+	// Of which failover groups; empty: all.
+	FailoverGroups []string `yaml:"failoverGroups"`
 }
 
 // FailoverGroup is a pair of linked Amazon Connect instances.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -93,6 +94,46 @@ func (l *loader) validate(c *Config) {
 	l.duration("stream.replayRetention", c.Stream.ReplayRetention, shortest)
 
 	l.groups(c.FailoverGroups)
+	l.webhooks(c)
+}
+
+// webhookEvents are what a webhook can be told; package webhook has the same list.
+var webhookEvents = []string{"failoverDetected", "failoverPending", "failoverCompleted", "failoverCancelled", "failoverStalled", "regionUnhealthy"}
+
+// LeastSigningKey is the length of a key that nobody guesses.
+const LeastSigningKey = 24
+
+func (l *loader) webhooks(c *Config) {
+	names := map[string]bool{}
+	for i, w := range c.Webhooks {
+		at := fmt.Sprintf("webhooks[%d]", i)
+		switch {
+		case !groupName.MatchString(w.Name):
+			l.fault(at+".name", "%q is not a name of 1 to 63 letters, digits, -, _ and . that begins with a letter or digit", w.Name)
+		case names[w.Name]:
+			l.fault(at+".name", "%q is the name of another webhook", w.Name)
+		}
+		names[w.Name] = true
+		l.webURL(at+".url", string(w.URL))
+		switch {
+		case w.SigningKey == "" && w.SigningKeyFile == "":
+			l.fault(at+".signingKey", "is required, here or in signingKeyFile")
+		case w.SigningKey != "" && w.SigningKeyFile != "":
+			l.fault(at+".signingKeyFile", "is set beside signingKey; the key can be in one place only")
+		case w.SigningKey != "" && len(w.SigningKey) < LeastSigningKey:
+			l.fault(at+".signingKey", "is too short; expected %d characters or more", LeastSigningKey)
+		}
+		for j, e := range w.Events {
+			if !slices.Contains(webhookEvents, e) {
+				l.fault(fmt.Sprintf("%s.events[%d]", at, j), "%q is not one of %s", e, strings.Join(webhookEvents, ", "))
+			}
+		}
+		for j, g := range w.FailoverGroups {
+			if !slices.ContainsFunc(c.FailoverGroups, func(f FailoverGroup) bool { return f.Name == g }) {
+				l.fault(fmt.Sprintf("%s.failoverGroups[%d]", at, j), "%q is not the name of a failover group", g)
+			}
+		}
+	}
 }
 
 func (l *loader) http(h HTTP) {

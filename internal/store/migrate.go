@@ -163,7 +163,7 @@ func GrantService(ctx context.Context, url, role string) error {
 		GRANT USAGE ON SCHEMA `+pgx.Identifier{schema}.Sanitize()+` TO `+to+`;
 		GRANT SELECT, INSERT, UPDATE, DELETE ON leases, event_log, terms, events, failover_groups, traffic_distribution_groups,
 			distribution_changes, agents, contacts, failovers, inbox, replicas, connections, idempotency_keys, region_health,
-			stream_tickets TO `+to+`;
+			stream_tickets, webhooks, webhook_deliveries TO `+to+`;
 		GRANT SELECT, INSERT ON audit TO `+to+`;
 		GRANT SELECT ON audit_head, schema_programs, goose_db_version TO `+to+`;
 		GRANT EXECUTE ON FUNCTION maintain_event_partitions, prune_audit TO `+to+`;

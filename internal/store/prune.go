@@ -16,8 +16,8 @@ const pruneBatch = 10_000
 // Prune removes what nobody asks for any more: answers to idempotency keys and commands that were done a day ago, tickets that
 // nobody redeemed, replicas that have been silent for a day, with their connections, entries of the audit that are older than
 // [SetAuditRetention] said, and failovers and changes of distributions that are older than [Options] says. Failovers that are open or wait for
-// their confirmation stay, and so does the last change of each traffic distribution group, which is its current shift. The leader calls it now
-// and then.
+// their confirmation stay, and so does the last change of each traffic distribution group, which is its current shift. Deliveries of webhooks
+// that ended long ago go, too. The leader calls it now and then.
 func (s *Store) Prune(ctx context.Context) error {
 	for _, old := range []struct {
 		what   string
@@ -34,6 +34,7 @@ func (s *Store) Prune(ctx context.Context) error {
 		{"old audit entries", s.pruneAudit},
 		{"old failovers", s.pruneFailovers},
 		{"old changes of distributions", s.pruneChanges},
+		{"old deliveries of webhooks", s.pruneDeliveries},
 	} {
 		for more := true; more; {
 			n, err := s.prune(ctx, old.remove)

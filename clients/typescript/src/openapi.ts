@@ -462,6 +462,66 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/webhooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List webhooks
+         * @description The configured webhooks, by name, and how their deliveries stand.
+         */
+        get: operations["listWebhooks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/webhooks/{webhook}/deliveries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List a webhook's deliveries
+         * @description Deliveries, the latest first. Those that were delivered are kept for seven days, dead ones for thirty.
+         */
+        get: operations["listWebhookDeliveries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/webhooks/{webhook}/deliveries/{deliveryId}/replay": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Deliver once more
+         * @description Has a delivery made again, with the same id and body: one that is dead, or one that the receiver has lost. 409 while it is pending.
+         */
+        post: operations["replayWebhookDelivery"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/events": {
         parameters: {
             query?: never;
@@ -1408,6 +1468,89 @@ export interface components {
             by: string;
             /** @description How many. */
             count: number;
+        };
+        /** @description All webhooks. */
+        WebhookList: {
+            /** @description The webhooks, by name. */
+            items: components["schemas"]["Webhook"][];
+        };
+        /** @description A receiver of events, and how its deliveries stand. */
+        Webhook: {
+            /** @description Its name in the configuration. */
+            name: string;
+            /**
+             * @description Where it is sent to; the path is left out because it may hold a token.
+             * @example https://pager.example.com
+             */
+            origin: string;
+            /** @description What it is told. */
+            events: string[];
+            /** @description Of which failover groups; empty for all. */
+            failoverGroups: string[];
+            /** @description How many events of the log are in no delivery yet. */
+            behind: number;
+            /** @description How many deliveries are not accepted yet. */
+            pending: number;
+            /** @description How many deliveries were given up after a day. */
+            dead: number;
+            /**
+             * Format: date-time
+             * @description When a delivery was last accepted.
+             */
+            lastSuccessAt: string | null;
+            /** @description What was wrong with the last attempt that failed. */
+            lastError: string | null;
+            /**
+             * Format: date-time
+             * @description When that was.
+             */
+            lastErrorAt: string | null;
+        };
+        /**
+         * @description The id of a delivery, the same at each attempt (`webhook-id`).
+         * @example 019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e5f
+         */
+        DeliveryId: string;
+        /**
+         * @description * `pending`: tried until the receiver answers 2xx
+         *     * `delivered`: it did
+         *     * `dead`: given up after a day; it can be replayed
+         * @enum {string}
+         */
+        DeliveryStatus: "pending" | "delivered" | "dead";
+        /** @description One request to a webhook's receiver. */
+        Delivery: {
+            deliveryId: components["schemas"]["DeliveryId"];
+            /** @description The webhook. */
+            webhook: string;
+            status: components["schemas"]["DeliveryStatus"];
+            /** @description How often it was tried since it was made or replayed. */
+            attempts: number;
+            /** @description How many events it holds. */
+            events: number;
+            /**
+             * Format: date-time
+             * @description When it was made.
+             */
+            createdAt: string;
+            /**
+             * Format: date-time
+             * @description When a pending one is tried next.
+             */
+            nextAttemptAt: string | null;
+            /**
+             * Format: date-time
+             * @description When it was accepted.
+             */
+            deliveredAt: string | null;
+            /** @description What was wrong with the last attempt that failed. */
+            lastError: string | null;
+        };
+        /** @description A page of deliveries. */
+        DeliveryList: {
+            /** @description The deliveries, the latest first. */
+            items: components["schemas"]["Delivery"][];
+            nextCursor?: components["schemas"]["NextCursor"];
         };
         /** @description One of the two instances. */
         Instance: {
@@ -3245,6 +3388,116 @@ export interface operations {
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    listWebhooks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The webhooks. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    listWebhookDeliveries: {
+        parameters: {
+            query?: {
+                /** @description Only those with this status. */
+                status?: components["schemas"]["DeliveryStatus"];
+                /** @description The longest page wanted. */
+                limit?: components["parameters"]["Limit"];
+                /** @description `nextCursor` of the page before. One that is malformed, or of another list, is 400. */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path: {
+                /** @description Its name in the configuration. */
+                webhook: components["schemas"]["GroupName"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The deliveries. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeliveryList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    replayWebhookDelivery: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes a retry safe: the same key with the same request gives the same answer for 24 hours, and nothing is done twice. The same
+                 *     key with another request is 422. Keys belong to the caller who sent them.
+                 * @example 8e03978e-40d5-43e8-bc93-6894a57f9324
+                 */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @description Its name in the configuration. */
+                webhook: components["schemas"]["GroupName"];
+                /** @description The delivery. */
+                deliveryId: components["schemas"]["DeliveryId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The delivery, pending. */
+            202: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Delivery"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["Refused"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
             503: components["responses"]["Unavailable"];
