@@ -1,5 +1,4 @@
--- The audit becomes a chain of hashes, streams are opened with tickets, a command is remembered with its idempotency key, and there
--- are webhooks.
+-- The audit becomes a chain of hashes, streams are opened with tickets, and a command is remembered with its idempotency key.
 -- Not one transaction: the entries that are there already are read for as long as it takes, while others are written. Every
 -- statement may run again after a migration that was interrupted.
 
@@ -85,37 +84,6 @@ CREATE INDEX IF NOT EXISTS stream_tickets_by_expiry ON stream_tickets (expires_a
 
 -- What the request with the key has asked of the leader; null: nothing yet.
 ALTER TABLE idempotency_keys ADD COLUMN IF NOT EXISTS command_id bigint;
--- Webhooks: how far each has come in the event log, and which replica serves it.
-CREATE TABLE IF NOT EXISTS webhooks (
-    name            text COLLATE "C" PRIMARY KEY,
-    cursor_seq      bigint NOT NULL,              -- events up to here are in deliveries
-    health          jsonb NOT NULL DEFAULT '{}',  -- the Regions that it was told are down
-    holder          text NOT NULL DEFAULT '',
-    held_until      timestamptz NOT NULL DEFAULT '-infinity',
-    last_success_at timestamptz,
-    last_error      text NOT NULL DEFAULT '',
-    last_error_at   timestamptz
-);
-CREATE TABLE IF NOT EXISTS webhook_deliveries (
-    delivery_id  text COLLATE "C" PRIMARY KEY, -- UUIDv7: in order of their making
-    webhook      text COLLATE "C" NOT NULL,
-    status       text NOT NULL,                -- pending, delivered, dead
-    attempts     integer NOT NULL DEFAULT 0,
-    events       integer NOT NULL,
-    created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
-    next_at      timestamptz NOT NULL DEFAULT clock_timestamp(), -- of the next attempt
-    give_up_at   timestamptz NOT NULL,
-    delivered_at timestamptz,
-    last_error   text NOT NULL DEFAULT '',
-    body         json NOT NULL -- json, not jsonb: what is signed is what was written, byte by byte
-);
--- Serves the next attempt.
-CREATE INDEX IF NOT EXISTS webhook_deliveries_pending ON webhook_deliveries (webhook, next_at, delivery_id) WHERE status = 'pending';
--- Serves the list, newest first.
-CREATE INDEX IF NOT EXISTS webhook_deliveries_by_webhook ON webhook_deliveries (webhook, delivery_id DESC);
--- Serves the removal of old ones.
-CREATE INDEX IF NOT EXISTS webhook_deliveries_ended ON webhook_deliveries (created_at) WHERE status <> 'pending';
-
 COMMIT;
 
 -- The entries from before the chain are taken into it a thousand at a time: an entry of the chain holds the hash of theirs. The

@@ -1,4 +1,4 @@
--- What is old can be removed from the audit too, and the schema says which programs can work on it.
+-- What is old can be removed from the audit too, the schema says which programs can work on it, and there are webhooks.
 
 -- +goose Up
 
@@ -68,3 +68,34 @@ END
 $$;
 -- +goose StatementEnd
 REVOKE ALL ON FUNCTION prune_audit FROM PUBLIC;
+
+-- Webhooks: how far each has come in the event log, and which replica serves it.
+CREATE TABLE webhooks (
+    name            text COLLATE "C" PRIMARY KEY,
+    cursor_seq      bigint NOT NULL,              -- events up to here are in deliveries
+    health          jsonb NOT NULL DEFAULT '{}',  -- the Regions that it was told are down
+    holder          text NOT NULL DEFAULT '',
+    held_until      timestamptz NOT NULL DEFAULT '-infinity',
+    last_success_at timestamptz,
+    last_error      text NOT NULL DEFAULT '',
+    last_error_at   timestamptz
+);
+CREATE TABLE webhook_deliveries (
+    delivery_id  text COLLATE "C" PRIMARY KEY, -- UUIDv7: in order of their making
+    webhook      text COLLATE "C" NOT NULL,
+    status       text NOT NULL,                -- pending, delivered, dead
+    attempts     integer NOT NULL DEFAULT 0,
+    events       integer NOT NULL,
+    created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    next_at      timestamptz NOT NULL DEFAULT clock_timestamp(), -- of the next attempt
+    give_up_at   timestamptz NOT NULL,
+    delivered_at timestamptz,
+    last_error   text NOT NULL DEFAULT '',
+    body         json NOT NULL -- json, not jsonb: what is signed is what was written, byte by byte
+);
+-- Serves the next attempt.
+CREATE INDEX webhook_deliveries_pending ON webhook_deliveries (webhook, next_at, delivery_id) WHERE status = 'pending';
+-- Serves the list, newest first.
+CREATE INDEX webhook_deliveries_by_webhook ON webhook_deliveries (webhook, delivery_id DESC);
+-- Serves the removal of old ones.
+CREATE INDEX webhook_deliveries_ended ON webhook_deliveries (created_at) WHERE status <> 'pending';

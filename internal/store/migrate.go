@@ -108,7 +108,7 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 	return nil
 }
 
-// schemaRetention is the version of the schema that removes what is old from the audit, and says which programs can work on it.
+// schemaRetention is the version of the schema that removes what is old from the audit, says which programs can work on it, and has webhooks.
 const schemaRetention = 3
 
 // hasSchema says whether the schema has a version. Once it has, nobody asks again.

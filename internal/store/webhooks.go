@@ -61,7 +61,7 @@ type Delivery struct {
 func (s *Store) HoldWebhook(ctx context.Context, name, holder string, ttl time.Duration) (hold WebhookHold, ok bool, err error) {
 	ctx, done := s.call(ctx, "hold_webhook", callTimeout, &err)
 	defer done()
-	if err := s.needSchema(ctx, schemaChain, "webhooks"); err != nil {
+	if err := s.needSchema(ctx, schemaRetention, "webhooks"); err != nil {
 		return hold, false, err
 	}
 	row, err := s.q.HoldWebhook(ctx, s.pool, db.HoldWebhookParams{Name: name, Holder: holder, Ttl: ttl})
@@ -158,7 +158,7 @@ func (s *Store) DeliveryFailed(ctx context.Context, d *Delivery, reason string, 
 func (s *Store) Webhooks(ctx context.Context) (hooks []Webhook, err error) {
 	ctx, done := s.call(ctx, "webhooks", callTimeout, &err)
 	defer done()
-	if err := s.needSchema(ctx, schemaChain, "webhooks"); err != nil {
+	if err := s.needSchema(ctx, schemaRetention, "webhooks"); err != nil {
 		return nil, err
 	}
 	rows, err := s.q.Webhooks(ctx, s.pool)
@@ -183,7 +183,7 @@ func (s *Store) Deliveries(ctx context.Context, webhook, status string, p Page) 
 	if err != nil {
 		return nil, "", err
 	}
-	if err := s.needSchema(ctx, schemaChain, "webhooks"); err != nil {
+	if err := s.needSchema(ctx, schemaRetention, "webhooks"); err != nil {
 		return nil, "", err
 	}
 	params := db.DeliveriesParams{Webhook: webhook, BeforeID: "g", Status: status, MaxRows: rowLimit(p.limit() + 1)} // ids are hexadecimal
@@ -215,7 +215,7 @@ func (s *Store) ReplayDelivery(ctx context.Context, webhook, id string, giveUpAf
 	if e, err = e.storable(); err != nil {
 		return Delivery{}, err
 	}
-	if err := s.needSchema(ctx, schemaChain, "webhooks"); err != nil {
+	if err := s.needSchema(ctx, schemaRetention, "webhooks"); err != nil {
 		return Delivery{}, err
 	}
 	var d Delivery
@@ -234,7 +234,7 @@ func (s *Store) ReplayDelivery(ctx context.Context, webhook, id string, giveUpAf
 		if d, err = decodeDelivery((*db.DeliveriesRow)(&row)); err != nil {
 			return err
 		}
-		return s.writeAudits(ctx, tx, []AuditEntry{e}, true)
+		return s.writeAudits(ctx, tx, []AuditEntry{e})
 	})
 	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrDeliveryPending) {
 		failed = err
@@ -243,7 +243,7 @@ func (s *Store) ReplayDelivery(ctx context.Context, webhook, id string, giveUpAf
 }
 
 func (s *Store) pruneDeliveries(ctx context.Context) (int64, error) {
-	if ok, err := s.hasSchema(ctx, schemaChain); err != nil || !ok {
+	if ok, err := s.hasSchema(ctx, schemaRetention); err != nil || !ok {
 		return 0, err
 	}
 	return s.q.PruneDeliveries(ctx, s.leader, db.PruneDeliveriesParams{Dead: deadAge, Delivered: deliveredAge, MaxRows: pruneBatch})
