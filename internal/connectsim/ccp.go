@@ -234,6 +234,7 @@ func (s *Sim) ccpState(region int, agent string) (*ccpState, error) {
 	}
 	status, _ := s.statusIn(region, a)
 	now, queue := s.time(s.now), ccpQueue{s.resourceARN(region, "queue", a.profile.queueID), "Queue of " + a.profile.name}
+	own := ccpQueue{s.resourceARN(region, "queue", "agent/"+a.ids[region]), ""} // by which Streams knows the agent's id
 	profile := s.resourceARN(region, "routing-profile", a.profile.id)
 
 	snap := &out.Agent.Snapshot
@@ -273,7 +274,7 @@ func (s *Sim) ccpState(region int, agent string) (*ccpState, error) {
 		ARN: s.resourceARN(region, "agent", a.ids[region]), Username: a.username, Name: a.first + " " + a.last,
 		States: []ccpAgentState{s.ccpAgentState(region, StatusAvailable), s.ccpAgentState(region, StatusOffline)},
 		RoutingProfile: ccpRoutingProfile{
-			ARN: profile, ID: profile, Name: a.profile.name, Queues: []ccpQueue{queue}, DefaultOutbound: queue, Concurrency: slots,
+			ARN: profile, ID: profile, Name: a.profile.name, Queues: []ccpQueue{queue, own}, DefaultOutbound: queue, Concurrency: slots,
 		},
 		DialableCountry: []string{"us"}, Permissions: []string{},
 	}

@@ -90,6 +90,7 @@ function list(id: string, lines: HTMLElement[]): void {
 function headline(s: AgentStatus): [mood: string, headline: string, detail: string] {
   const { activeRegion: here, nextActiveRegion: next } = s;
   const panel = connect.globalResiliency.getActiveRegion();
+  if (s.state === "pending" && s.contactIds.length === 0) return ["wait", `${next} takes over`, "No contact holds you any more; your Contact Control Panel is about to change."];
   if (s.state === "pending") {
     const n = s.contactIds.length;
     return ["wait", `${next} takes over when you are done`,
@@ -145,8 +146,9 @@ function showConnection(c: ConnectionState): void {
 failover.onStatus(show);
 failover.onConnectionState(showConnection);
 failover.onFailoverDetected(({ nextActiveRegion }) => { told = undefined; note(`Detected: ${nextActiveRegion} takes over`); show(); });
-failover.onFailoverPending(({ contactIds }) => note(`Pending: ${contactIds.length} contact(s) hold it`));
-failover.onFailoverPendingUpdated(({ contactIds }) => note(`Pending: ${contactIds.length} contact(s) hold it now`));
+const holds = (n: number) => (n === 0 ? "no contact holds it any more" : n === 1 ? "one contact holds it" : `${n} contacts hold it`);
+failover.onFailoverPending(({ contactIds }) => note(`Pending: ${holds(contactIds.length)}`));
+failover.onFailoverPendingUpdated(({ contactIds }) => note(`Pending: ${holds(contactIds.length)}`));
 failover.onFailoverCancelled(({ activeRegion, cancelledRegion }) => {
   told = { mood: "done", headline: `You stay in ${activeRegion}`, detail: `The change to ${cancelledRegion} was called off.` };
   note(`Cancelled: stays in ${activeRegion}`);
@@ -212,7 +214,8 @@ $("logs").addEventListener("click", async () => {
 
 const loads = Number(sessionStorage.getItem("loads") ?? 0) + 1;
 sessionStorage.setItem("loads", String(loads));
-say("loads", String(loads));
+say("loads", loads === 1 ? "once" : `${loads} times`);
 say("loaded", clockTime(new Date(performance.timeOrigin)));
 show();
+setInterval(show, 1000); // nobody tells when the standby panel has answered
 showConnection(failover.getConnectionState());

@@ -1,0 +1,299 @@
+package desktop_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"changeover/internal/app"
+	"changeover/internal/config"
+	"changeover/internal/connectsim"
+	"changeover/internal/logtest"
+	"changeover/internal/postgres/postgrestest"
+	"changeover/web/desktop"
+)
+
+func TestMain(m *testing.M) {
+	for name, value := range map[string]string{
+		"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true",
+		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
+	} {
+		if err := os.Setenv(name, value); err != nil {
+			panic(err)
+		}
+	}
+	postgrestest.Main(m)
+}
+
+// patience is for one scenario; the longest takes a third of it on an idle machine.
+const patience = 3 * time.Minute
+
+// TestBrowser drives the desktop in Chromium, against the real service, the simulator with its Contact Control Panels, and PostgreSQL. What
+// happens is in test/scenarios.mjs, which gets a stack of its own for each scenario, and leaves screenshots in .cache/desktop.
+func TestBrowser(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: no browser is driven")
+	}
+	browser := tools(t)
+	for name, o := range map[string]options{
+		"story":    {},
+		"cancel":   {},
+		"force":    {},
+		"reload":   {},
+		"restart":  {},
+		"tabs":     {},
+		"takeover": {replicas: 2, proxies: true},
+		"polling":  {blockStreams: true},
+		"setup":    {},
+		"late":     {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStack(t, o)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, "node", "test/run.mjs", name)
+			cmd.Env = append(os.Environ(), "CHROMIUM="+browser, "STACK="+s.describe(t))
+			cmd.WaitDelay = 10 * time.Second
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Errorf("%v\n%s\nlog of the service:\n%s", err, out, s.logged())
+			}
+		})
+	}
+}
+
+// tools finds Chromium and installs what package-lock.json names.
+func tools(t *testing.T) (browser string) {
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			browser = path
+			break
+		}
+	}
+	if browser == "" {
+		t.Fatal("Chromium is not installed: the desktop is tested in it. Run scripts/setup, or the tests with -short")
+	}
+	out, err := exec.CommandContext(t.Context(), "../../scripts/npm-ci").CombinedOutput()
+	require.NoError(t, err, "npm ci of web/desktop needs Node 20 with npm, and the npm registry once: run scripts/setup\n%s", out)
+	return browser
+}
+
+// options of a stack.
+type options struct {
+	replicas     int  // default: 1
+	proxies      bool // stand between desktop and replicas, and can fall silent
+	blockStreams bool // the desktop's network has a proxy that holds streams back until they end
+}
+
+// stack is everything that a desktop meets.
+type stack struct {
+	t        *testing.T
+	sim      *connectsim.Sim
+	config   *config.Config
+	urls     map[string]string
+	panels   []desktop.CCP
+	proxies  []*postgrestest.Proxy
+	entries  []string // what the desktop has as endpoints
+	mu       sync.Mutex
+	replicas []*app.App
+	listen   []string     // addresses of the replicas, the same after a restart
+	text     bytes.Buffer // what the replicas logged
+}
+
+func newStack(t *testing.T, o options) *stack {
+	s := &stack{t: t, urls: map[string]string{}}
+	// Nobody does anything by themselves. A shift reaches a panel within half a second; Amazon's takes up to five minutes.
+	s.sim = connectsim.New(connectsim.Config{Agents: 3, MoveDelay: 500 * time.Millisecond})
+	serve := func(name string, h http.Handler) string {
+		server := httptest.NewServer(h)
+		t.Cleanup(func() { server.CloseClientConnections(); server.Close() })
+		s.urls[name] = server.URL
+		return server.URL
+	}
+	serve("sim", s.sim.Handler())
+	for _, region := range s.sim.Regions() {
+		h, err := s.sim.CCP(region)
+		require.NoError(t, err)
+		s.panels = append(s.panels, desktop.CCP{Region: region, URL: serve("ccp "+region, h) + "/ccp-v2/"})
+	}
+	page := httptest.NewUnstartedServer(nil)
+	t.Cleanup(func() { page.CloseClientConnections(); page.Close() })
+	s.urls["desktop"] = "http://" + page.Listener.Addr().String()
+
+	s.config = s.configuration()
+	for i := range max(1, o.replicas) {
+		s.replicas, s.listen = append(s.replicas, nil), append(s.listen, "127.0.0.1:0")
+		require.NoError(t, s.start(i))
+	}
+	t.Cleanup(func() {
+		for i := range s.replicas {
+			if err := s.stop(i); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for _, address := range s.listen {
+		entry := "http://" + address
+		if o.proxies {
+			proxy := postgrestest.NewProxy(t, "postgres://"+address+"/") // it forwards whatever comes
+			s.proxies = append(s.proxies, proxy)
+			entry = "http://" + proxy.Addr()
+		}
+		if o.blockStreams {
+			entry = serve("proxy", holdStreamsBack(t, entry))
+		}
+		s.entries = append(s.entries, entry)
+	}
+	serve("control", s.control())
+
+	h, err := desktop.Handler(desktop.Settings{
+		Endpoints: s.entries, Heartbeat: s.config.Stream.Heartbeat.Milliseconds(), CCPs: s.panels, LoginURL: s.urls["sim"],
+	})
+	require.NoError(t, err)
+	page.Config.Handler = h
+	page.Start()
+	return s
+}
+
+func (s *stack) configuration() *config.Config {
+	c := config.Default()
+	c.Database.URL = config.Secret(postgrestest.NewDatabase(s.t))
+	c.Auth.Mode = config.AuthNone
+	c.CORS.AllowedOrigins = []string{s.urls["desktop"]}
+	c.Connect = config.Connect{RequestsPerSecond: 100, Burst: 100, RequestTimeout: 2 * time.Second}
+	c.Poll.DistributionInterval, c.Poll.AgentInterval, c.Poll.DrainInterval = 200*time.Millisecond, 300*time.Millisecond, 200*time.Millisecond
+	c.Stream.Drain, c.Stream.Heartbeat, c.Stream.Retry = 200*time.Millisecond, time.Second, 500*time.Millisecond
+	group := config.FailoverGroup{Name: "main", Routing: config.Regional}
+	for _, panel := range s.panels {
+		group.Instances = append(group.Instances, config.Instance{
+			Region: panel.Region, InstanceID: s.sim.InstanceID(), CCPURL: panel.URL, Endpoint: s.urls["sim"],
+		})
+	}
+	c.FailoverGroups = []config.FailoverGroup{group}
+	return c
+}
+
+func (s *stack) start(i int) error {
+	c := *s.config
+	c.HTTP.Listen = s.listen[i]
+	a, err := app.New(s.t.Context(), &c, app.Options{Log: logtest.New(&locked{&s.mu, &s.text})})
+	if err != nil {
+		return err
+	}
+	if err := a.Start(s.t.Context()); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.replicas[i], s.listen[i] = a, a.Addr()
+	return nil
+}
+
+func (s *stack) stop(i int) error {
+	s.mu.Lock()
+	a := s.replicas[i]
+	s.replicas[i] = nil
+	s.mu.Unlock()
+	if a == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	return a.Stop(ctx)
+}
+
+// describe is the stack as test/run.mjs gets it.
+func (s *stack) describe(t *testing.T) string {
+	var agents []map[string]string
+	for _, a := range s.sim.Agents() {
+		agents = append(agents, map[string]string{"id": a.ID, "username": a.Username})
+	}
+	shots, err := filepath.Abs("../../.cache/desktop")
+	require.NoError(t, err)
+	require.NoError(t, os.MkdirAll(shots, 0o755))
+	b, err := json.Marshal(map[string]any{
+		"desktop": s.urls["desktop"], "sim": s.urls["sim"], "control": s.urls["control"], "panels": s.panels, "entries": s.entries,
+		"replicas": s.listen, "agents": agents, "shots": shots,
+	})
+	require.NoError(t, err)
+	return string(b)
+}
+
+// control lets a scenario stop and start replicas, and silence the ways to them: POST /{what}/{replica}.
+func (s *stack) control() http.Handler {
+	mux := http.NewServeMux()
+	handle := func(what string, do func(i int) error) {
+		mux.HandleFunc("POST /"+what+"/{replica}", func(w http.ResponseWriter, r *http.Request) {
+			i, err := strconv.Atoi(r.PathValue("replica"))
+			if err == nil && i >= len(s.replicas) {
+				err = errors.New("there is no such replica")
+			}
+			if err == nil {
+				err = do(i)
+			}
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+			}
+		})
+	}
+	handle("stop", s.stop)
+	handle("start", s.start)
+	handle("silence", func(i int) error { s.proxies[i].Silence(); return nil })
+	handle("restore", func(i int) error { s.proxies[i].Restore(); return nil })
+	return mux
+}
+
+func (s *stack) logged() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// locked lets several replicas write one log.
+type locked struct {
+	mu   *sync.Mutex
+	text *bytes.Buffer
+}
+
+func (l *locked) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+// holdStreamsBack is a proxy as some offices have it: it hands an answer on when it is complete, which a stream never is.
+func holdStreamsBack(t *testing.T, to string) http.Handler {
+	target, err := url.Parse(to)
+	require.NoError(t, err)
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	proxy.Transport = transport
+	proxy.ErrorLog = log.New(io.Discard, "", 0) // of clients that have gone
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
+			<-r.Context().Done()
+			return
+		}
+		r.Host = target.Host
+		proxy.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,279 @@
+// What happens at a desktop. Each scenario has a stack of its own: service, PostgreSQL, simulated Amazon Connect.
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+
+/** The whole story of a shift with an agent on a call, and back again. */
+export async function story(desk) {
+  const { east, west } = desk;
+  const call = await desk.call();
+  const page = await desk.open();
+  const box = await page.locator("#ccp").boundingBox();
+  await desk.panel(page, east).getByText("voice, connected").waitFor();
+  await desk.shot(page, "before");
+  await desk.happened(page); // no event for the Region that a page finds
+
+  await desk.shift(west);
+  await desk.headline(page, `${west} takes over when you are done`);
+  await page.locator("#holding", { hasText: call }).waitFor();
+  assert.match(await page.textContent("#holding"), /Call, connected/);
+  await desk.panel(page, east).getByText(`moves to ${west} after the contacts`).waitFor();
+  await desk.shows(page, east);
+  await desk.shot(page, "pending");
+
+  await desk.panel(page, east).getByRole("button", { name: "End" }).click();
+  await page.locator("#holding", { hasText: "Call, after-contact work" }).waitFor();
+  await desk.shows(page, east);
+  await desk.shot(page, "after-contact-work");
+
+  await desk.panel(page, east).getByRole("button", { name: "Clear contact" }).click();
+  await desk.headline(page, `You work in ${west} now`);
+  await desk.shows(page, west);
+  await desk.regions(page, west, "you work here, panel shown");
+  await desk.regions(page, east, "stands by");
+  assert.equal(await page.evaluate(() => connect.globalResiliency.getActiveRegion()), west);
+  await desk.happened(page, `Detected: ${west}`, "Pending: one contact holds it", `Completed: works in ${west} (desktop)`);
+  await desk.shot(page, "completed");
+
+  const saved = [];
+  page.on("download", (d) => saved.push(d));
+  await page.click("#logs");
+  await page.locator("#history", { hasText: "Saved" }).waitFor();
+  await desk.until("downloads", async () => saved, (s) => s.length === 2);
+  const files = Object.fromEntries(await Promise.all(saved.map(async (d) => [d.suggestedFilename(), await readFile(await d.path(), "utf8")])));
+  assert.deepEqual(Object.keys(files).sort(), [`${east}-agent-log.txt`, `${west}-agent-log.txt`].sort());
+  assert.match(files[`${east}-agent-log.txt`], new RegExp(call), "the log of the old Region names the call");
+  assert.doesNotMatch(files[`${west}-agent-log.txt`], new RegExp(call));
+
+  // Back again, with a chat this time; and from the panel's own point of view.
+  const chat = await desk.call("CHAT");
+  await desk.panel(page, west).getByText("chat, connected").waitFor();
+  await desk.shift(east);
+  await desk.headline(page, `${east} takes over when you are done`);
+  await page.locator("#holding", { hasText: "Chat, connected" }).waitFor();
+  await desk.end(chat);
+  await desk.clear(chat);
+  await desk.headline(page, `You work in ${east} now`);
+  await desk.shows(page, east);
+  await page.emulateMedia({ colorScheme: "dark" });
+  await desk.shot(page, "back-dark");
+
+  assert.equal(await desk.loads(page), 1, "the page was never loaded again");
+  assert.deepEqual(await page.locator("#ccp").boundingBox(), box, "the panel stands where it stood");
+  await desk.noLayoutShift(page);
+  const events = await desk.events();
+  assert.deepEqual(events.map((e) => e.event).filter((e) => e !== "failoverPendingUpdated"), [
+    "failoverDetected", "failoverPending", "failoverCompleted", "failoverDetected", "failoverPending", "failoverCompleted",
+  ]);
+}
+
+/** A shift that is taken back, and made again. */
+export async function cancel(desk) {
+  const { east, west } = desk;
+  const call = await desk.call();
+  const page = await desk.open();
+  await desk.shift(west);
+  await desk.headline(page, `${west} takes over when you are done`);
+  await desk.shift(east);
+  await desk.headline(page, `You stay in ${east}`);
+  await desk.shows(page, east);
+  assert.equal(await page.locator("#switch").isVisible(), false);
+  await desk.shot(page, "cancelled");
+  await desk.happened(page, `Detected: ${west}`, "Pending", `Cancelled: stays in ${east}`);
+
+  // Streams (2.28.2) has forgotten nothing and would not tell of the second one.
+  await desk.shift(west);
+  await desk.headline(page, `${west} takes over when you are done`);
+  await desk.end(call);
+  await desk.clear(call);
+  await desk.headline(page, `You work in ${west} now`);
+  await desk.shows(page, west);
+  await desk.happened(page, `Detected: ${west}`, "Pending", `Cancelled: stays in ${east}`, `Detected: ${west}`, "Pending", `Completed: works in ${west}`);
+  assert.equal(await desk.loads(page), 1);
+}
+
+/** Switch now, with a reason, by the keyboard alone. */
+export async function force(desk) {
+  const { west } = desk;
+  const call = await desk.call();
+  const page = await desk.open();
+  assert.equal(await page.locator("#switch").isVisible(), false, "there is nothing to force");
+  await desk.shift(west);
+  await desk.headline(page, `${west} takes over when you are done`);
+
+  await page.locator("#logs").focus();
+  await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "switch");
+  await page.keyboard.press("Enter");
+  await page.getByRole("dialog", { name: `Switch to ${west} now?` }).waitFor();
+  await page.keyboard.press("Escape");
+  await page.locator("#force").waitFor({ state: "hidden" });
+  assert.equal(await page.evaluate(() => document.activeElement.id), "switch", "the focus is where it was");
+  await page.keyboard.press("Enter");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "reason");
+  await page.keyboard.press("Enter"); // without a reason nothing happens
+  assert.equal(await page.locator("#force").isVisible(), true);
+  await page.keyboard.type("The caller cannot hear me");
+  await desk.shot(page, "dialog");
+  await page.keyboard.press("Enter");
+
+  await desk.headline(page, `You work in ${west} now`);
+  await desk.shows(page, west); // the panel was forced too
+  await page.locator("#force").waitFor({ state: "hidden" });
+  await desk.shot(page, "forced");
+  const completed = (await desk.until("the completion", () => desk.events(), (all) => all.at(-1)?.event === "failoverCompleted")).at(-1);
+  assert.equal(completed.event, "failoverCompleted");
+  assert.equal(completed.data.forced, true);
+  assert.equal(completed.data.evidence, "forced");
+  const f = await desk.api(`/v1/failovers/${completed.data.failoverId}`);
+  assert.equal(f.forcedReason, "The caller cannot hear me");
+  assert.deepEqual(f.contactIds, [call]);
+  const a = await desk.sim("GET", `agents/${desk.agent}`);
+  assert.equal(a.activeRegion, west, "Amazon Connect has moved the agent");
+  assert.equal(await desk.loads(page), 1);
+}
+
+/** The page is refreshed in the middle of pending: what it shows is right at once. */
+export async function reload(desk) {
+  const { east, west } = desk;
+  const call = await desk.call();
+  const page = await desk.open();
+  await desk.shift(west);
+  await desk.headline(page, `${west} takes over when you are done`);
+  await page.reload();
+  await desk.headline(page, `${west} takes over when you are done`);
+  await page.locator("#holding", { hasText: call }).waitFor();
+  await page.locator("#holding", { hasText: "Call, connected" }).waitFor();
+  await desk.shows(page, east);
+  assert.equal(await desk.loads(page), 2, "this time the agent did it");
+  await desk.shot(page, "reloaded");
+  await desk.happened(page, `Detected: ${west}`, "Pending: one contact holds it"); // an open failover is told to whoever comes
+  await desk.end(call);
+  await desk.clear(call);
+  await desk.headline(page, `You work in ${west} now`);
+  await desk.shows(page, west);
+  await desk.happened(page, `Detected: ${west}`, "Pending: one contact holds it", `Completed: works in ${west}`);
+  await page.reload();
+  await desk.headline(page, `You work in ${west}`);
+  await desk.shows(page, west);
+  await desk.happened(page); // no completed on initialisation
+}
+
+/** The service is restarted in the middle. */
+export async function restart(desk) {
+  const { west } = desk;
+  const call = await desk.call();
+  const page = await desk.open();
+  await desk.shift(west);
+  await desk.headline(page, `${west} takes over when you are done`);
+  desk.expectErrors(/Failed to load resource: net::ERR_/);
+  await desk.control("stop");
+  await page.waitForFunction(() => ["waiting", "connecting"].includes(document.getElementById("connection").dataset.state));
+  await desk.headline(page, `${west} takes over when you are done`); // the banner stands
+  await desk.shot(page, "away");
+  await desk.end(call);
+  await desk.clear(call);
+  await desk.shows(page, west); // Amazon's panel needs no service
+  await desk.control("start");
+  await desk.connection(page, "open");
+  await desk.headline(page, `You work in ${west} now`);
+  await desk.happened(page, `Detected: ${west}`, "Pending", `Completed: works in ${west}`);
+  assert.equal(await desk.loads(page), 1);
+}
+
+/** Eight tabs have one connection; it outlives the tab that opened it. */
+export async function tabs(desk) {
+  const { west } = desk;
+  const call = await desk.call();
+  const pages = [await desk.open()];
+  pages.push(...await Promise.all(Array.from({ length: 7 }, () => desk.open())));
+  const streams = () => desk.api(`/v1/connections?agentId=${desk.agent}`);
+  await desk.until("streams of the agent", streams, ({ items }) => items.length === 1);
+  await desk.shift(west);
+  for (const page of pages) {
+    await desk.headline(page, `${west} takes over when you are done`);
+    await page.locator("#holding", { hasText: call }).waitFor();
+  }
+  await pages.shift().close();
+  await desk.end(call);
+  await desk.clear(call);
+  for (const page of pages) {
+    await desk.headline(page, `You work in ${west} now`);
+    await desk.shows(page, west);
+    await desk.happened(page, `Detected: ${west}`, "Pending", `Completed: works in ${west}`);
+  }
+  const { items } = await streams();
+  assert.equal(items.length, 1);
+  await desk.shot(pages[6], "eighth-tab");
+}
+
+/** Endpoint A falls silent, as a half-open connection does, and B takes over; then B is gone and A is back. */
+export async function takeover(desk) {
+  const { west } = desk;
+  const call = await desk.call();
+  const page = await desk.open();
+  const at = (entry) => page.waitForFunction(([state, host]) => {
+    const c = document.getElementById("connection");
+    return c.dataset.state === state && c.title.endsWith(host);
+  }, ["open", new URL(desk.stack.entries[entry]).host]);
+  await at(0);
+  await desk.shift(west);
+  await desk.headline(page, `${west} takes over when you are done`);
+  desk.expectErrors(/Failed to load resource: net::ERR_/);
+  await desk.control("silence", 0);
+  await at(1);
+  await desk.shot(page, "at-b");
+  await desk.end(call);
+  await desk.clear(call);
+  await desk.headline(page, `You work in ${west} now`);
+  await desk.shows(page, west);
+  await desk.control("restore", 0);
+  await desk.control("stop", 1);
+  await at(0);
+  await desk.happened(page, `Detected: ${west}`, "Pending", `Completed: works in ${west}`);
+  assert.equal(await desk.loads(page), 1);
+}
+
+/** Something on the way holds streams back: long polls take over. */
+export async function polling(desk) {
+  const { west } = desk;
+  const call = await desk.call();
+  const page = await desk.open();
+  await desk.connection(page, "polling");
+  assert.equal(await page.textContent("#connection-text"), "Connected by polling");
+  await desk.shift(west);
+  await desk.headline(page, `${west} takes over when you are done`);
+  await desk.shot(page, "pending-by-polling");
+  await desk.end(call);
+  await desk.clear(call);
+  await desk.headline(page, `You work in ${west} now`);
+  await desk.shows(page, west);
+  await desk.happened(page, `Detected: ${west}`, "Pending", `Completed: works in ${west}`);
+}
+
+/** The standby panel's agent did not come by the global sign-in. */
+export async function setup(desk) {
+  const { east, west } = desk;
+  await desk.sim("PUT", `regions/${west}/ccp`, { fault: "signin-missing" });
+  const page = await desk.open({ ready: false });
+  await desk.headline(page, `You work in ${east}`);
+  await desk.shows(page, east);
+  await page.locator("#problems", { hasText: "LILY_AGENT_CONFIG_MISSING" }).waitFor();
+  await desk.until("set-up errors of the agent", () => desk.api(`/v1/agents/${desk.agent}`), (a) => a.configureErrors.length === 1);
+  await desk.shot(page, "sign-in-missing");
+}
+
+/** The desktop is opened while the service is away: the panels work, and it is caught up with when it comes. */
+export async function late(desk) {
+  const { east } = desk;
+  await desk.until("the agent", () => desk.api(`/v1/agents/${desk.agent}`), (a) => a.activeRegion === east);
+  await desk.control("stop");
+  desk.expectErrors(/Failed to load resource: net::ERR_/);
+  const page = await desk.open({ ready: false });
+  await desk.headline(page, "Waiting for the service…");
+  await desk.shows(page, east);
+  await desk.panel(page, east).getByRole("heading").first().waitFor();
+  await desk.shot(page, "without-service");
+  await desk.control("start");
+  await desk.headline(page, `You work in ${east}`);
+  await desk.happened(page);
+}
