@@ -41,8 +41,11 @@ interface Undeclared {
   globalResiliency?: { globalResiliencyEnabled?: boolean; forceFailover?(): void };
   GlobalResiliencyEvents?: { GLOBAL_SIGNIN_INVALID?: string; GLOBAL_SIGNIN_VALID?: string };
   core: {
-    getEventBus?(): { subscribe(event: string, f: (data: unknown) => void): Subscription } | null;
-    upstream?: { getInactiveConduit?(): { region?: string | null; portStreamId?: unknown } | undefined } | null;
+    getEventBus?(): object | null;
+    upstream?: {
+      getInactiveConduit?(): { region?: string | null; portStreamId?: unknown } | undefined;
+      getAllConduits?(): { onUpstream(event: string, f: (data: unknown) => void): Subscription }[];
+    } | null;
   };
 }
 
@@ -103,7 +106,8 @@ export function bridgeStreams(connect: StreamsApi, failover: FailoverClient, opt
   let closed = false;
   let attachedAt: number | undefined;
   let next: string | null | undefined; // what Streams said last; undefined: nothing yet
-  let configureError: Report["configureError"] | undefined;
+  let configureError: Report["configureError"] | undefined; // in the parameters of initCCP: nothing ends it
+  const signIns = new Map<object, NonNullable<Report["configureError"]>>(); // what is wrong with them, by panel
   let sent = "";
   let sending = false;
   let due: { always: boolean } | undefined; // meanwhile another one was asked for
@@ -171,7 +175,8 @@ export function bridgeStreams(connect: StreamsApi, failover: FailoverClient, opt
       r.contacts = list;
       r.contactsRegion = of;
     }
-    if (configureError !== undefined) r.configureError = configureError;
+    const error = configureError ?? [...signIns.values()][0];
+    if (error) r.configureError = error;
     else if (resilient() && region) r.configureError = null;
     return r;
   };
@@ -248,14 +253,15 @@ export function bridgeStreams(connect: StreamsApi, failover: FailoverClient, opt
     keep(gr?.onFailoverPending(coming));
     keep(gr?.onFailoverCompleted(() => { next = null; send(false); }));
     keep(gr?.onConfigureError((e) => failed(e)));
-    const events = api.GlobalResiliencyEvents;
-    if (events?.GLOBAL_SIGNIN_INVALID) keep(bus.subscribe(events.GLOBAL_SIGNIN_INVALID, failed));
-    if (events?.GLOBAL_SIGNIN_VALID) {
-      keep(bus.subscribe(events.GLOBAL_SIGNIN_VALID, () => {
-        if (!configureError?.code.startsWith("LILY_")) return;
-        configureError = null;
+    // Each panel has a sign-in of its own, and the event bus does not say whose it is.
+    const { GLOBAL_SIGNIN_INVALID: invalid, GLOBAL_SIGNIN_VALID: valid } = api.GlobalResiliencyEvents ?? {};
+    for (const panel of (invalid && valid && api.core.upstream?.getAllConduits?.()) || []) {
+      keep(panel.onUpstream(invalid!, (e) => {
+        const error = configureErrorOf(e);
+        if (error) signIns.set(panel, error);
         changed();
       }));
+      keep(panel.onUpstream(valid!, () => { if (signIns.delete(panel)) changed(); }));
     }
     keep(api.agent((agent) => { keep(agent.onRefresh(changed)); changed(); }));
     later("standby", standbyPatience, changed);

@@ -290,6 +290,8 @@ test("a regional sign-in is reported with Streams' type, and when it is mended",
   await reported(d, settled);
   d.page.say(east, d.page.connect.GlobalResiliencyEvents.GLOBAL_SIGNIN_INVALID, { errorType: "LILY_AGENT_CONFIG_MISSING", error: "[GR] Global signin authentication not found" });
   await reported(d, { ...settled, configureError: { code: "LILY_AGENT_CONFIG_MISSING", message: "[GR] Global signin authentication not found" } });
+  d.page.say(west, d.page.connect.GlobalResiliencyEvents.GLOBAL_SIGNIN_VALID, {}); // which says nothing of the other panel's
+  expect(d.bridge.getReport().configureError).toMatchObject({ code: "LILY_AGENT_CONFIG_MISSING" });
   d.page.say(east, d.page.connect.GlobalResiliencyEvents.GLOBAL_SIGNIN_VALID, {});
   await reported(d, settled);
 });

@@ -117,11 +117,21 @@ function download(name) {
   URL.revokeObjectURL(link.href);
 }
 
-/** Tells Streams what has changed at the simulator. @param {any} to */
-function update(to) {
+/** What all pages of the Region know at once, as those of Amazon's do by their shared worker. */
+const pages = new BroadcastChannel(`ccp:${agentId}`);
+pages.onmessage = ({ data }) => update(data, true);
+
+/** Tells Streams what has changed at the simulator. @param {any} to @param {boolean} [told] by another page */
+function update(to, told = false) {
+  const at = (/** @type {any} */ s) => Date.parse(s.agent.snapshot.snapshotTimestamp);
+  if (state && at(to) < at(state)) return; // an answer that was overtaken
   const first = !state;
-  const changed = JSON.stringify([state?.agent.snapshot.contacts, state?.agent.snapshot.state]) !== JSON.stringify([to.agent.snapshot.contacts, to.agent.snapshot.state]);
+  /** @param {any} s */
+  const facts = (s) => JSON.stringify(s && [s.agent.snapshot.contacts, s.agent.snapshot.state]);
+  const changed = facts(state) !== facts(to);
+  const moved = state?.activeRegion !== to.activeRegion || state?.nextActiveRegion !== to.nextActiveRegion;
   state = to;
+  if ((changed || moved) && !told) pages.postMessage(to);
   if (first) {
     [worksIn, next] = [to.activeRegion, ''];
     tell('acknowledge', { id: portId });

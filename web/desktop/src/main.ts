@@ -125,7 +125,7 @@ function show(): void {
       region === s.nextActiveRegion && "takes over next",
       region === panel ? "panel shown" : ready,
     ].filter(Boolean);
-    line.append(element("b", region), element("span", words.join(", ") || "–"));
+    line.append(element("b", region), element("span", words.join(", ") || "not known yet"));
     return line;
   }));
   const problems = s.configureErrors.map((e) => `${e.code}: ${e.message}`);

@@ -21,6 +21,7 @@ try {
 } catch (e) {
   for (const [i, page] of context.pages().entries()) await page.screenshot({ path: `${stack.shots}/${name}-failed-${i}.png` }).catch(() => {});
   console.error(e, "\n", desk.console.filter((line) => !/\[(INFO|LOG)\]/.test(line)).join("\n"));
+  console.error(JSON.stringify(await desk.events().catch(String)));
   process.exitCode = 1;
 } finally {
   await browser.close();
