@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"changeover/internal/failover"
 	"changeover/internal/store/internal/db"
@@ -193,9 +194,34 @@ func decodeView(row *db.AgentViewsRow) (v AgentView, err error) {
 // that the default partition takes the events. Every read of the log looks into each of them.
 const partitionsAhead = 3
 
+// How the maintenance of partitions waits for those who use them.
+const (
+	// partitionLock is how long it stands in line for a table: whoever comes after it, readers and commits, waits as long.
+	partitionLock = 100 * time.Millisecond
+	// partitionTries are its attempts, partitionPause apart, before the caller has to try again later.
+	partitionTries = 10
+	partitionPause = 500 * time.Millisecond
+)
+
 // MaintainPartitions makes the event log's partitions of today and the coming days, and drops those whose events are all
-// older than the retention. It is quick, and harmless at any time and from several replicas.
+// older than the retention. It is harmless at any time and from several replicas: for a table that somebody reads it stands in line a tenth of a
+// second at most, and tries again, for some seconds; then it returns an error.
 func (s *Store) MaintainPartitions(ctx context.Context, retention time.Duration) (err error) {
+	for try := 1; ; try++ {
+		err = s.maintainPartitions(ctx, retention)
+		var pgErr *pgconn.PgError
+		if try == partitionTries || !errors.As(err, &pgErr) || pgErr.Code != "55P03" { // lock_not_available
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(partitionPause/2 + rand.N(partitionPause)):
+		}
+	}
+}
+
+func (s *Store) maintainPartitions(ctx context.Context, retention time.Duration) (err error) {
 	ctx, done := s.call(ctx, "maintain_partitions", callTimeout, &err)
 	defer done()
 	return pgx.BeginFunc(ctx, s.leader, func(tx pgx.Tx) error {
@@ -205,8 +231,7 @@ func (s *Store) MaintainPartitions(ctx context.Context, retention time.Duration)
 		if _, err := s.q.LockHead(ctx, tx); err != nil {
 			return fmt.Errorf("lock the event log: %w", err)
 		}
-		// Whoever waits for the lock of a partition makes readers and commits wait behind it: rather try again later.
-		if err := s.bound(ctx, tx, 500*time.Millisecond); err != nil {
+		if err := s.bound(ctx, tx, partitionLock); err != nil {
 			return fmt.Errorf("set the transaction's time-outs: %w", err)
 		}
 		n, err := s.q.MaintainEventPartitions(ctx, tx, db.MaintainEventPartitionsParams{Retention: retention, Ahead: partitionsAhead})

@@ -110,6 +110,44 @@ func TestAMissingPartitionFailsNoCommit(t *testing.T) {
 	require.Equal(t, 2, query[int](t, conn, "SELECT count(*) FROM events"))
 }
 
+// Somebody reads the log for long, a backup perhaps, when a day has to be dropped: neither commits nor other readers wait for long, and the day goes
+// when the reader has gone.
+func TestDroppingADayHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	s, conn := newStore(t)
+	epoch := lead(t, s).Epoch
+	commit(t, s, epoch, detected(10))
+	moveEvents(t, conn, 3, 1, 5)
+	before := partitions(t, conn)
+	reader, err := conn.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = reader.Exec(t.Context(), "SELECT * FROM events")
+	require.NoError(t, err)
+
+	maintained := make(chan error, 1)
+	go func() { maintained <- s.MaintainPartitions(t.Context(), retention) }()
+	calls := 0
+	for over := false; !over; calls++ {
+		began := time.Now()
+		commit(t, s, epoch, detected(1))
+		_, err := s.EventsAfter(t.Context(), 9, 10)
+		require.NoError(t, err)
+		require.Less(t, time.Since(began), time.Second, "it waits for the maintenance")
+		select {
+		case err = <-maintained:
+			require.ErrorContains(t, err, "lock timeout")
+			over = true
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	require.Greater(t, calls, 30)
+	require.NoError(t, reader.Rollback(t.Context()))
+	require.NoError(t, s.MaintainPartitions(t.Context(), retention))
+	require.Equal(t, before-1, partitions(t, conn))
+	_, err = s.EventsAfter(t.Context(), 0, 10)
+	require.ErrorIs(t, err, store.ErrPruned)
+}
+
 // Maintenance and commits take the same locks in the same order: none of them fails, neither ever waits for the other in a circle.
 func TestMaintenanceAndCommitsTogether(t *testing.T) {
 	t.Parallel()
