@@ -18,6 +18,7 @@ PKG      ?= ./...
 BENCH    ?= .
 COUNT    ?= 1
 FUZZTIME ?= 20s
+POSTGRES ?= 16 17 18
 AGENTS   ?= 50000
 CONTACTS ?= 0
 QUOTAS   ?= raised
@@ -26,7 +27,7 @@ SOAK     ?= 1h
 
 .PHONY: help
 help: ## This list
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z\/]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## A simulated contact centre, the service and its database; SHIFT=1 shifts the floor by itself
@@ -37,6 +38,16 @@ demo: ## A simulated contact centre, the service and its database; SHIFT=1 shift
 .PHONY: test
 test: setup verify client ## Everything: set-up, verify, all tests with the race detector; a minute of the nemesis (NEMESIS=1m)
 	@$(ENV) NEMESIS=$(NEMESIS) go test -race $(PKG)
+
+.PHONY: test/faults
+test/faults: ## Every fault of replicas and of PostgreSQL, on real ones: leaders lost, outages, failing over, full disks, upgrades, a pooler
+	@scripts/setup faults
+	@$(ENV) FAULTS=1 go test -race -count=1 -timeout=20m ./internal/resilience
+
+.PHONY: test/postgres
+test/postgres: setup ## The store and the whole service on other versions of PostgreSQL (POSTGRES="16 17 18"); Linux on x86-64
+	@scripts/setup faults
+	@$(ENV) scripts/postgres-versions $(POSTGRES)
 
 .PHONY: client
 client: setup ## The TypeScript client: its types, its build and its tests (clients/typescript)
@@ -83,6 +94,11 @@ load: setup ## A shift of a whole floor, measured (AGENTS=50000 CONTACTS=0.3 QUO
 .PHONY: soak
 soak: setup ## The nemesis for SOAK (1h): shifts, calls, faults, kills and restarts; every log against every client; what must not grow
 	@$(ENV) SOAK=$(SOAK) go test -count=1 -timeout=0 -run='^TestSoak$$' -v ./internal/acceptance/nemesis
+
+.PHONY: soak/week
+soak/week: ## A week by the clock of a PostgreSQL, with everything that is stored; it must not grow
+	@scripts/setup faults
+	@$(ENV) SOAK_WEEK=1 go test -count=1 -timeout=20m -run='^TestSoakOfAWeek$$' -v ./internal/store
 
 .PHONY: herd
 herd: setup ## 20,000 desktops that come back within two seconds, with tickets and cursors; counts what the database is asked

@@ -41,6 +41,9 @@ func TestALostLeaderIsReplaced(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if name != "frozen" {
+				thorough(t)
+			}
 			t.Parallel()
 			url := postgrestest.NewDatabase(t)
 			c := newCluster(t, busyFloor(30), url)

@@ -37,6 +37,14 @@ func TestMain(m *testing.M) {
 	postgrestest.Main(cleaning{m})
 }
 
+// thorough skips what the default run has no time for: most of these tests wait for real time-outs.
+func thorough(t *testing.T) {
+	t.Helper()
+	if os.Getenv("FAULTS") == "" {
+		t.Skip("takes its time: make test/faults")
+	}
+}
+
 // programs is the folder of what the tests build. What is in it goes with the test binary's end.
 var programs string
 

@@ -116,6 +116,7 @@ const ours = "SELECT pid FROM pg_stat_activity WHERE application_name = 'changeo
 func TestPostgresFails(t *testing.T) {
 	t.Parallel()
 	t.Run("restart", func(t *testing.T) {
+		thorough(t)
 		t.Parallel()
 		database := postgrestest.Start(t)
 		c := newCluster(t, busyFloor(30), database.URL())
@@ -130,6 +131,7 @@ func TestPostgresFails(t *testing.T) {
 		c.endure(outage{begin: database.Kill, end: database.Start, lasts: 12 * time.Second}) // longer than the lease
 	})
 	t.Run("connections cut every 300 ms", func(t *testing.T) {
+		thorough(t)
 		t.Parallel()
 		url := postgrestest.NewDatabase(t)
 		way := postgrestest.NewProxy(t, url)
@@ -160,6 +162,7 @@ func TestPostgresFails(t *testing.T) {
 		c.endure(outage{begin: way.Silence, end: way.Restore, lasts: 6 * time.Second})
 	})
 	t.Run("a long silence", func(t *testing.T) {
+		thorough(t)
 		t.Parallel()
 		url := postgrestest.NewDatabase(t)
 		way := postgrestest.NewProxy(t, url)
@@ -168,6 +171,7 @@ func TestPostgresFails(t *testing.T) {
 		c.endure(outage{begin: way.Silence, end: way.Restore, lasts: 15 * time.Second})
 	})
 	t.Run("tables locked by somebody", func(t *testing.T) {
+		thorough(t)
 		t.Parallel()
 		url := postgrestest.NewDatabase(t)
 		c := newCluster(t, busyFloor(30), url)
@@ -186,6 +190,7 @@ func TestPostgresFails(t *testing.T) {
 		}})
 	})
 	t.Run("frozen backends", func(t *testing.T) {
+		thorough(t)
 		t.Parallel()
 		url := postgrestest.Start(t).URL() // of its own: a frozen backend holds up whoever drops another database
 		c := newCluster(t, busyFloor(30), url)

@@ -53,6 +53,7 @@ func (p *pair) promote(t *testing.T) {
 
 // The server dies and its synchronous standby takes over: nothing is lost, and nobody notices but by a pause.
 func TestPostgresFailsOver(t *testing.T) {
+	thorough(t)
 	t.Parallel()
 	p := newPair(t)
 	execute(t, p.first.URL(), "ALTER SYSTEM SET synchronous_standby_names = '*'")
@@ -75,8 +76,9 @@ func TestPostgresFailsOverWithoutItsLastCommits(t *testing.T) {
 	c.open(12)
 	c.shift()
 	c.until("the shift is half over", func() bool { return c.console().has("failoverCompleted", 0) >= 10 })
+	c.quiet() // so that nothing happens but the shift that gets lost
+	c.ready()
 	p.follows(t, c)
-	c.quiet() // so that every cursor of the time after is one of events that get lost
 	p.replication.Cut()
 	kept := query[int64](t, p.second.URL(), "SELECT seq FROM event_log")
 	heard := c.console().count()
@@ -124,6 +126,7 @@ func cursor(t *testing.T, url string, e logged) string {
 
 // The disk is full: PostgreSQL refuses to write, or dies of it. When there is room again everything goes on.
 func TestPostgresHasNoRoom(t *testing.T) {
+	thorough(t)
 	t.Parallel()
 	dir, err := os.MkdirTemp("/tmp", "changeover-full-") //nolint:usetesting // t.TempDir is closed to the user who runs PostgreSQL for root
 	require.NoError(t, err)

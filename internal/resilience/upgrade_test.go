@@ -67,6 +67,7 @@ func before(t *testing.T) (dir, version string) {
 // In the middle of an upgrade the version before and this one work side by side, on a schema that this one has brought up to date: both
 // serve streams, each leads in its turn, desktops go from one to the other with their cursor, and back.
 func TestOldAndNewSideBySide(t *testing.T) {
+	thorough(t)
 	t.Parallel()
 	dir, version := before(t)
 	program := build(t, dir, "before")

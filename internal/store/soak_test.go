@@ -41,7 +41,7 @@ func clockedServer(t *testing.T, settings map[string]string) (*postgrestest.Serv
 	libraries, err := filepath.Glob("/usr/lib/*/faketime/libfaketime.so.1")
 	require.NoError(t, err)
 	if len(libraries) == 0 {
-		t.Skip("libfaketime is not there: apt-get install libfaketime")
+		t.Skip("libfaketime is not there; on Debian 'scripts/setup faults' installs it")
 	}
 	programs, err := postgres.FindBinaries()
 	require.NoError(t, err)
