@@ -63,6 +63,7 @@ func TestBrowser(t *testing.T) {
 		"polling":  {blockStreams: true},
 		"setup":    {},
 		"late":     {},
+		"lag":      {lag: 5 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -98,9 +99,10 @@ func tools(t *testing.T) (browser string) {
 
 // options of a stack.
 type options struct {
-	replicas     int  // default: 1
-	proxies      bool // stand between desktop and replicas, and can fall silent
-	blockStreams bool // the desktop's network has a proxy that holds streams back until they end
+	replicas     int           // default: 1
+	proxies      bool          // stand between desktop and replicas, and can fall silent
+	blockStreams bool          // the desktop's network has a proxy that holds streams back until they end
+	lag          time.Duration // until a shift reaches a panel, at most; Amazon's takes up to five minutes. Default: 500 ms
 }
 
 // stack is everything that a desktop meets.
@@ -120,8 +122,10 @@ type stack struct {
 
 func newStack(t *testing.T, o options) *stack {
 	s := &stack{t: t, urls: map[string]string{}}
-	// Nobody does anything by themselves. A shift reaches a panel within half a second; Amazon's takes up to five minutes.
-	s.sim = connectsim.New(connectsim.Config{Agents: 3, MoveDelay: 500 * time.Millisecond})
+	if o.lag == 0 {
+		o.lag = 500 * time.Millisecond
+	}
+	s.sim = connectsim.New(connectsim.Config{Agents: 3, MoveDelay: o.lag}) // nobody does anything by themselves
 	serve := func(name string, h http.Handler) string {
 		server := httptest.NewServer(h)
 		t.Cleanup(func() { server.CloseClientConnections(); server.Close() })

@@ -286,3 +286,24 @@ export async function late(desk) {
   await desk.headline(page, `You work in ${east}`);
   await desk.happened(page);
 }
+
+/** The panel learns of a shift later than the service: the desktop does not switch before Amazon does. */
+export async function lag(desk) {
+  const { east, west } = desk;
+  const page = await desk.open();
+  await page.evaluate(() => {
+    connect.globalResiliency.onFailoverCompleted(() => { window.panelMoved = performance.now(); });
+    new MutationObserver(() => {
+      if (document.getElementById("history").textContent.includes("Completed")) window.completed ??= performance.now();
+    }).observe(document.getElementById("history"), { childList: true });
+  });
+  await desk.shift(west);
+  await desk.headline(page, `${west} takes over`);
+  await desk.shows(page, east);
+  assert.deepEqual((await desk.events()).map((e) => e.event), ["failoverDetected"], "nothing holds the agent but the panel");
+  await desk.shot(page, "panel-is-late");
+  await desk.headline(page, `You work in ${west} now`);
+  const [panelMoved, completed] = await page.evaluate(() => [window.panelMoved, window.completed]);
+  assert.ok(panelMoved <= completed, `the panel moved at ${panelMoved}, the desktop at ${completed}`);
+  assert.equal((await desk.events()).at(-1).data.evidence, "desktop");
+}
