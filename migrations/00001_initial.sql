@@ -153,13 +153,11 @@ CREATE TABLE agents (
     standby          jsonb,
     errors           jsonb NOT NULL, -- set-up errors
     memory           jsonb NOT NULL  -- what only the rules need
-) WITH (fillfactor = 80);
+) WITH (fillfactor = 50);
 -- Serves the agents of a traffic distribution group, in order of their ids.
 CREATE INDEX agents_by_tdg ON agents (tdg_id, agent_id);
 -- Serves an agent by name.
 CREATE INDEX agents_by_username ON agents (username);
--- Serves the agents that are detected or pending: few, but for a shift.
-CREATE INDEX agents_in_failover ON agents (agent_id) WHERE state IN ('detected', 'pending');
 
 -- The contact lists of the agents, one for each Region that has been read.
 CREATE TABLE contacts (

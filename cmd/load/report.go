@@ -60,6 +60,8 @@ type window struct {
 type statement struct {
 	Calls   int64   `json:"calls"`
 	Seconds float64 `json:"seconds"`
+	WAL     int64   `json:"wal"`    // bytes
+	Images  int64   `json:"images"` // of whole pages, in it
 	Text    string  `json:"text"`
 }
 
@@ -128,14 +130,14 @@ func (r *run) window(ctx context.Context, components map[string]*component, f fu
 		w.Memory[name] = c.resident()
 		w.Others -= w.CPU[name]
 	}
-	rows, err := r.sql.Query(ctx, `SELECT calls, total_exec_time / 1000, query FROM pg_stat_statements WHERE query !~ 'pg_stat_statements' ORDER BY total_exec_time DESC`)
+	rows, err := r.sql.Query(ctx, `SELECT calls, total_exec_time / 1000, wal_bytes::bigint, wal_fpi, query FROM pg_stat_statements WHERE query !~ 'pg_stat_statements' ORDER BY total_exec_time DESC`)
 	if err != nil {
 		return w, fmt.Errorf("count statements: %w", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var s statement
-		if err := rows.Scan(&s.Calls, &s.Seconds, &s.Text); err != nil {
+		if err := rows.Scan(&s.Calls, &s.Seconds, &s.WAL, &s.Images, &s.Text); err != nil {
 			return w, err
 		}
 		s.Text = strings.Join(strings.Fields(s.Text), " ")
@@ -321,7 +323,7 @@ func (r *report) print(to io.Writer) {
 	fmt.Fprintf(to, "The service's memory was at most %d MiB. Shift: %.1f s, %d SQL statements, %d commits with agents; idle: %.1f statements a second. The slowest of the shift:\n",
 		r.PeakMemory>>20, r.Shift.Seconds, r.Shift.statements(), r.Commits, float64(r.Idle.statements())/r.Idle.Seconds)
 	for _, s := range r.Shift.Statements[:min(10, len(r.Shift.Statements))] {
-		p("%d\t%.3f s\t\t%s\n", s.Calls, s.Seconds, s.Text)
+		p("%d\t%.3f s\t%.1f MiB WAL\t%d page images\t\t%s\n", s.Calls, s.Seconds, float64(s.WAL)/(1<<20), s.Images, s.Text[:min(len(s.Text), 60)])
 	}
 	w.Flush()
 	for _, f := range r.Faults {

@@ -10,7 +10,7 @@ import (
 const (
 	// maxAgents is how many agents one transaction changes at most. It bounds how long the first desktops of a large shift
 	// wait for the last ones' rows. Larger ones cost less for each agent; see docs/performance.md.
-	maxAgents = 2000
+	maxAgents = 1000
 	// maxSteps is how many observations are decided on while a commit is under way.
 	maxSteps = 100
 )
