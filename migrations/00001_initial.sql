@@ -135,7 +135,8 @@ CREATE TABLE distribution_changes (
 -- Serves the changes of a group, newest first, and the last one of each for the summary.
 CREATE INDEX distribution_changes_by_tdg ON distribution_changes (tdg_id, change_id DESC);
 
--- Rows are rewritten all the time; the free space lets PostgreSQL do it without touching the indexes.
+-- Rows are rewritten all the time, in a shift all at once. With room for a second version beside each, and no index on what changes then,
+-- PostgreSQL does it without touching an index.
 CREATE TABLE agents (
     agent_id         text COLLATE "C" PRIMARY KEY, -- serves the lists too: agent_id > ? ORDER BY agent_id
     username         text COLLATE "C" NOT NULL,

@@ -14,6 +14,9 @@ WHERE a.agent_id > @after_id
   AND (@tdg_id::text = '' OR a.tdg_id = @tdg_id)
   AND (@active_region::text = '' OR a.active_region = @active_region)
   AND (@state::text = '' OR a.state = @state)
+  -- Those who fail over are found by their open failovers: an index by state would have every row of a shift written to all indexes.
+  AND (@state NOT IN ('detected', 'pending')
+    OR a.agent_id IN (SELECT f.agent_id FROM failovers f WHERE f.status IN ('detected', 'pending')))
   AND (@agent_id::text = '' OR a.agent_id = @agent_id)
   AND (@username::text = '' OR a.username = @username)
 ORDER BY a.agent_id LIMIT @max_rows;

@@ -47,6 +47,9 @@ WHERE a.agent_id > $2
   AND ($5::text = '' OR a.tdg_id = $5)
   AND ($6::text = '' OR a.active_region = $6)
   AND ($7::text = '' OR a.state = $7)
+  -- Those who fail over are found by their open failovers: an index by state would have every row of a shift written to all indexes.
+  AND ($7 NOT IN ('detected', 'pending')
+    OR a.agent_id IN (SELECT f.agent_id FROM failovers f WHERE f.status IN ('detected', 'pending')))
   AND ($8::text = '' OR a.agent_id = $8)
   AND ($9::text = '' OR a.username = $9)
 ORDER BY a.agent_id LIMIT $10
