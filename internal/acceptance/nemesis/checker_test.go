@@ -27,6 +27,7 @@ const slack = time.Second
 //   - It is completed by R9 only when the old Region had not answered that leader for regionDownAfter, and when what was
 //     answered last about the agent showed no contact.
 //   - It is completed by force only when somebody asked for that, which the audit knows. The audit's chain is sound.
+//   - While completions are paused nothing is completed but by force, and what waited is read again (R8).
 //   - Contacts that are told are the agent's own, of the old Region, and such as hold (R5).
 //   - Every client heard exactly what is in its log, from the first cursor on, with each connection going on where the last one ended;
 //     nothing of anybody else; a reset only for a cursor that is no good; snapshots that say what the log says at their place.
@@ -86,6 +87,8 @@ type told struct {
 	detected, ended                        *logged
 	end                                    eventData
 	completed, pending, stalled, cancelled bool
+	paused                                 bool
+	resumed                                time.Time // the last time; zero: never paused
 }
 
 // sequence looks at the log as a whole.
@@ -192,6 +195,9 @@ func (c *checker) next(s *story, e *logged, d *eventData, v *view) {
 		if d.Forced != (d.Evidence == "forced") {
 			bad("R11", "forced is %t, the evidence %s", d.Forced, d.Evidence)
 		}
+		if f.paused && !d.Forced {
+			bad("R8", "while it is paused")
+		}
 		f.ended, f.end, f.completed = e, *d, true
 		v.region, v.state, v.next, v.failover, v.contacts = f.to, "active", "", "", nil
 	case "failoverCancelled":
@@ -203,6 +209,22 @@ func (c *checker) next(s *story, e *logged, d *eventData, v *view) {
 		}
 		f.ended, f.end, f.cancelled = e, *d, true
 		v.state, v.next, v.failover, v.contacts = "active", "", "", nil
+	case "failoverPaused":
+		if !mine() {
+			return
+		}
+		if d.NextActiveRegion != f.to || d.Reason == "" {
+			bad("R8", "to %s instead of %s, because of %q", d.NextActiveRegion, f.to, d.Reason)
+		}
+		f.paused = true
+	case "failoverResumed":
+		if !mine() {
+			return
+		}
+		if !f.paused {
+			bad("R8", "it was not paused")
+		}
+		f.paused, f.resumed = false, e.at
 	case "failoverStalled":
 		switch {
 		case f == nil || !f.completed || f.stalled:
@@ -285,6 +307,11 @@ func (c *checker) completed(f *told) {
 		bad("R2", "nobody has that id")
 		return
 	}
+	for _, x := range c.r.pauses {
+		if f.end.Evidence != "forced" && f.ended.at.After(x.from) && f.ended.at.Before(x.until) {
+			bad("R8", "completions are held from %s until %s", x.from.Format(clock), x.until.Format(clock))
+		}
+	}
 	leader, since := c.leader(f.ended.epoch)
 	switch f.end.Evidence {
 	case "inferred":
@@ -358,6 +385,8 @@ func (c *checker) fresh(f *told, p *person, leader int, since time.Time, bad fun
 		}
 	}
 	switch {
+	case none != nil && none.begun.Before(f.resumed.Add(-slack)):
+		bad("R8", "after the pause, which ended %s, it was not read again", f.resumed.Format(clock))
 	case none == nil || none.begun.Before(f.detected.at):
 		bad("R6", "no answer that began after the detection shows that there was no contact")
 	case some != nil && some.begun.Sub(none.begun) > slack:
@@ -461,8 +490,12 @@ func (c *checker) wanted(rule string, f *told, e *logged, region, cause string) 
 	if split && (cause == "presence" || cause == "desktop") {
 		return
 	}
-	c.wrong(rule, "%s of agent %s, event %d (%s): the Regions' last answers at %s were %v, answered at all: %t", e.event, f.agent, e.seq, cause,
-		e.at.Format(clock), current, anybody)
+	first := "none"
+	if len(c.r.targets) > 0 {
+		first = c.r.targets[0].begun.Format(clock)
+	}
+	c.wrong(rule, "%s of agent %s, event %d (%s): the Regions' last answers about %q at %s were %v, answered at all: %t; of %d answers the first is of %s",
+		e.event, f.agent, e.seq, cause, p.tdg, e.at.Format(clock), current, anybody, len(c.r.targets), first)
 }
 
 // client follows what a client heard over all its connections.
@@ -484,10 +517,18 @@ func (c *checker) client(h *heard) {
 		k := &h.connections[n]
 		sent, sentEpoch, ok := c.cursor(k.cursor)
 		good := ok && somewhere(sent, sentEpoch)
-		if good && !k.spoiled && sent != at {
+		if h.history && k.cursor == "" && n == 0 {
+			at, good = 0, true
+		} else if h.history { // its cursor may be behind other agents' events, too
+			if sent < at || !good {
+				bad(n, "asked from %s on, known is everything up to %d", k.cursor, at)
+			}
+			c.none(want, at, sent, func(e logged) { bad(n, "asked from %s on, before event %d", k.cursor, e.seq) })
+			at = sent
+		} else if good && !k.spoiled && sent != at {
 			bad(n, "opened with %s, known is everything up to %d", k.cursor, at)
 		}
-		anew := k.cursor == "" // snapshots come
+		anew := k.cursor == "" && !h.history // snapshots come
 		if anew || k.spoiled || !good {
 			at = -1
 		}
@@ -521,7 +562,7 @@ func (c *checker) client(h *heard) {
 					if seq < at {
 						bad(n, "draining at %s, known is everything up to %d", x.id, at)
 					}
-					c.none(h, want, at, seq, func(e logged) { bad(n, "draining at %s, before %s of event %d", x.id, e.event, e.seq) })
+					c.none(want, at, seq, func(e logged) { bad(n, "draining at %s, before %s of event %d", x.id, e.event, e.seq) })
 					at = seq
 				}
 			case anew && x.event == "snapshot" && at < 0:
@@ -561,12 +602,12 @@ func (c *checker) client(h *heard) {
 	} else if at < 0 {
 		bad(n, "not even a snapshot came")
 	} else {
-		c.none(h, want, at, 1<<62, func(e logged) { bad(n, "%s, event %d, never came", e.event, e.seq) })
+		c.none(want, at, 1<<62, func(e logged) { bad(n, "%s, event %d, never came", e.event, e.seq) })
 	}
 }
 
 // none calls missed with the first event that a client should have heard after one place and up to another.
-func (c *checker) none(_ *heard, want []logged, after, upto int64, missed func(logged)) {
+func (c *checker) none(want []logged, after, upto int64, missed func(logged)) {
 	if j := sort.Search(len(want), func(j int) bool { return want[j].seq > after }); after >= 0 && j < len(want) && want[j].seq <= upto {
 		missed(want[j])
 	}

@@ -77,6 +77,7 @@ type cluster struct {
 	frozen  []span
 	reports []report
 	forces  []force
+	pauses  []pause
 }
 
 // replica is one process after the other at one address.
@@ -92,6 +93,8 @@ type replica struct {
 	process *exec.Cmd
 	ended   chan struct{} // closed when the present process has ended
 	meant   bool          // its end
+	taken   bool          // its address, by somebody else on this machine
+	over    bool          // there will be no process any more
 	frozen  time.Time     // since when; zero: it runs
 	output  tail
 }
@@ -144,6 +147,9 @@ func newCluster(t testing.TB, program string, a *amazon, first, replicas int, ch
 	}
 	t.Cleanup(func() {
 		for _, r := range c.replicas {
+			r.mu.Lock()
+			r.over = true
+			r.mu.Unlock()
 			r.kill()
 		}
 	})
@@ -203,7 +209,7 @@ func (c *cluster) addresses() []string {
 func (r *replica) start() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.process != nil {
+	if r.process != nil || r.over {
 		return
 	}
 	process := exec.Command(r.c.program, "serve", "--config", r.file)
@@ -216,7 +222,7 @@ func (r *replica) start() {
 		return
 	}
 	ended := make(chan struct{})
-	r.process, r.ended, r.meant, r.frozen = process, ended, false, time.Time{}
+	r.process, r.ended, r.meant, r.taken, r.frozen = process, ended, false, false, time.Time{}
 	go func() {
 		lines := bufio.NewScanner(stderr)
 		lines.Buffer(nil, 1<<20)
@@ -226,7 +232,9 @@ func (r *replica) start() {
 		err := process.Wait()
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if !r.meant {
+		if r.taken && !r.meant {
+			time.AfterFunc(200*time.Millisecond, r.start)
+		} else if !r.meant {
 			r.c.wrong("replica %d ended by itself: %v", r.n, err)
 		}
 		r.process = nil
@@ -245,6 +253,11 @@ func (r *replica) said(line []byte) {
 		Epoch int64
 	}
 	if json.Unmarshal(line, &entry) != nil {
+		if bytes.Contains(line, []byte("address already in use")) {
+			r.mu.Lock()
+			r.taken = true
+			r.mu.Unlock()
+		}
 		for _, bad := range []string{"DATA RACE", "panic:", "fatal error:"} {
 			if bytes.Contains(line, []byte(bad)) {
 				r.c.wrong("replica %d said: %s", r.n, line)
@@ -481,6 +494,7 @@ func (c *cluster) collect(contacts []contact) (*record, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	r.pauses = slices.Clone(c.pauses)
 	r.broken, r.reigns, r.frozen, r.reports, r.forces = slices.Clone(c.broken), slices.Clone(c.reigns), slices.Clone(c.frozen), slices.Clone(c.reports), slices.Clone(c.forces)
 	c.amazon.mu.Lock()
 	defer c.amazon.mu.Unlock()

@@ -3,6 +3,7 @@ package nemesis
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -20,6 +21,7 @@ const silence = 2500 * time.Millisecond
 // replica, and keeps everything that it hears.
 type desktop struct {
 	name, agent string
+	history     bool                       // it asks for the log as JSON, and waits for more
 	addresses   func() []string            // of the replicas
 	choose      func(failures int) (n int) // which of them, after so many that did not answer; nil: any
 	rng         *rand.Rand
@@ -34,11 +36,11 @@ type desktop struct {
 	heardTo int64 // the last place in the log that it knows; -1: none
 }
 
-func newDesktop(name, agent string, seed uint64, addresses func() []string, choose func(failures int) int) *desktop {
+func newDesktop(name, agent string, history bool, seed uint64, addresses func() []string, choose func(failures int) int) *desktop {
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &desktop{
-		choose: choose,
-		name:   name, agent: agent, addresses: addresses, rng: rand.New(rand.NewPCG(seed, 7)), cancel: cancel, done: make(chan struct{}),
+		choose: choose, history: history,
+		name: name, agent: agent, addresses: addresses, rng: rand.New(rand.NewPCG(seed, 7)), cancel: cancel, done: make(chan struct{}),
 		next: -1, heardTo: -1,
 	}
 	go d.run(ctx)
@@ -73,13 +75,21 @@ func (d *desktop) run(ctx context.Context) {
 		conn, hang := context.WithCancel(ctx)
 		d.hang = hang
 		d.mu.Unlock()
-		d.connect(conn, hang, transport, addresses[replica], &c)
+		next := ""
+		if d.history {
+			next = d.ask(conn, transport, addresses[replica], &c)
+		} else {
+			d.connect(conn, hang, transport, addresses[replica], &c)
+		}
 		if failures++; !c.opened.IsZero() {
 			failures = 0
 		}
 		for _, f := range c.frames {
 			cursor = f.id
 			spoiled = spoiled && f.event == "draining" // which tells the cursor back
+		}
+		if next != "" {
+			cursor = next
 		}
 		hang()
 		pause := time.NewTimer(20*time.Millisecond + time.Duration(d.rng.IntN(60))*time.Millisecond)
@@ -148,6 +158,48 @@ func (d *desktop) connect(ctx context.Context, hang context.CancelFunc, transpor
 	}
 }
 
+// ask asks for what is in the log after the cursor, waits if there is nothing, and returns the next cursor; empty: there was no answer.
+func (d *desktop) ask(ctx context.Context, transport http.RoundTripper, address string, c *connection) (next string) {
+	ctx, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
+	path := d.path() + "?wait=900ms&limit=3"
+	if c.cursor != "" {
+		path += "&after=" + c.cursor
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, nil)
+	if err != nil {
+		panic(err) // it is ours
+	}
+	answer, err := transport.RoundTrip(r)
+	if err != nil {
+		return ""
+	}
+	defer answer.Body.Close()
+	var page struct {
+		Items []struct {
+			ID, Event string
+			Data      json.RawMessage
+		}
+		NextCursor string
+	}
+	if answer.StatusCode != http.StatusOK || json.NewDecoder(answer.Body).Decode(&page) != nil {
+		return ""
+	}
+	c.opened = time.Now()
+	for _, e := range page.Items {
+		c.frames = append(c.frames, frame{e.ID, e.Event, string(e.Data)})
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(c.frames) > 0 || len(d.list) == 0 {
+		d.list = append(d.list, *c)
+		for _, f := range c.frames {
+			d.follow(f)
+		}
+	}
+	return page.NextCursor
+}
+
 // follow notes how far the client has heard. d.mu is held.
 func (d *desktop) follow(f frame) {
 	parts := strings.Split(f.id, "-")
@@ -185,7 +237,7 @@ func (d *desktop) drop(next int, spoil func(string) string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.next = next
-	if spoil != nil {
+	if spoil != nil && !d.history {
 		d.spoil, d.heardTo = spoil, -1
 	}
 	if d.hang != nil {
@@ -197,7 +249,7 @@ func (d *desktop) drop(next int, spoil func(string) string) {
 func (d *desktop) heard() heard {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return heard{name: d.name, agent: d.agent, connections: slices.Clone(d.list)}
+	return heard{name: d.name, agent: d.agent, history: d.history, connections: slices.Clone(d.list)}
 }
 
 // stop ends the client.

@@ -44,6 +44,7 @@ type record struct {
 	// What was asked of the service.
 	reports []report
 	forces  []force
+	pauses  []pause
 }
 
 // logged is an event of the log, as the database has it.
@@ -140,6 +141,10 @@ type force struct {
 	answers          []answered
 }
 
+// pause is a time in which completions were held for certain: from when the service said so until somebody asked for its end, or it ended
+// by itself.
+type pause struct{ from, until time.Time }
+
 type answered struct {
 	status int
 	kind   string // of a problem
@@ -151,6 +156,7 @@ type heard struct {
 	name, agent string
 	connections []connection
 	left        bool // it is elsewhere now, and need not have heard everything
+	history     bool // it asks for the log as JSON, from its beginning
 }
 
 // connection is one of a client's, in order.
@@ -183,6 +189,7 @@ type eventData struct {
 	Evidence         string    `json:"evidence"`
 	Code             string    `json:"code"`
 	Message          string    `json:"message"`
+	Reason           string    `json:"reason"`
 	ConfigureErrors  []struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`

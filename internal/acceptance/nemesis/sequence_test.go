@@ -43,7 +43,8 @@ type sequence struct {
 	desktops []*desktop
 	contacts []contact
 	failures []string
-	spared   int // the replica that is never ended; -1: none
+	resumed  time.Time // when somebody last asked for the end of a pause
+	spared   int       // the replica that is never ended; -1: none
 	since    time.Time
 
 	forced            int
@@ -111,7 +112,7 @@ func (s *sequence) plan(length time.Duration) {
 		{4, s.planKill}, {4, s.planFreeze}, {2, s.planRestart},
 		{4, s.planCut}, {3, s.planLose}, {3, s.planHang}, {2, s.planStorm}, {1.5, s.planPostgres},
 		{8, s.planDrop}, {2, s.planDropAll}, {2, s.planSpoil}, {1, s.planJoin},
-		{10, s.planReport}, {5, s.planForce}, {1, s.planForceAll}, {3, s.planSignOut}, {1, s.planHire},
+		{10, s.planReport}, {5, s.planForce}, {2, s.planPause}, {1, s.planForceAll}, {3, s.planSignOut}, {1, s.planHire},
 	}
 	total := 0.0
 	for i := range kinds { // each sequence has its own character
@@ -430,6 +431,43 @@ func (s *sequence) planForceAll(at time.Duration) {
 	s.add(at, func() { s.busy.Go(func() { s.force(rng, "", reason, again) }) }, "%s", reason)
 }
 
+func (s *sequence) planPause(at time.Duration) {
+	s.forced++
+	rng, reason, length := s.own(), fmt.Sprintf("pause-%d", s.forced), s.duration(100*time.Millisecond, 3*time.Second)
+	s.add(at, func() {
+		s.busy.Go(func() {
+			status, body := s.ask(rng.IntN(len(s.replicas)), "POST", "/v1/failover-groups/main/pause", "", map[string]any{"reason": reason, "ttlSeconds": 10})
+			from := time.Now()
+			<-time.After(length)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			// Only while no other one has ended it.
+			if status == 202 && strings.Contains(string(body), reason) && s.resumed.Before(from) {
+				s.pauses = append(s.pauses, pause{from, time.Now()})
+			}
+		})
+	}, "%s for %s", reason, length)
+	s.add(at+length+s.duration(0, time.Second), func() { s.busy.Go(func() { s.resume(rng.IntN(len(s.replicas))) }) }, "the end of %s", reason)
+}
+
+// resume ends whatever pause there is, and says whether that is so.
+func (s *sequence) resume(replica int) bool {
+	asked := func(at time.Time) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if at.After(s.resumed) {
+			s.resumed = at
+		}
+	}
+	asked(time.Now())
+	status, body := s.ask(replica, "DELETE", "/v1/failover-groups/main/pause", "", nil)
+	if status == 202 && !strings.Contains(string(body), `"reason"`) {
+		return true
+	}
+	asked(time.Now().Add(time.Minute)) // it may be done at any time
+	return false
+}
+
 func (s *sequence) planSignOut(at time.Duration) {
 	n := s.rng.IntN(len(s.people))
 	s.add(at, func() { _ = s.amazon.SetAgentStatus(s.people[n], connectsim.StatusOffline) }, "agent %d signs out", n)
@@ -457,7 +495,7 @@ func (s *sequence) planHire(at time.Duration) {
 // listen opens a client.
 func (s *sequence) listen(kind, agent string) {
 	name := fmt.Sprintf("%s %d", kind, len(s.desktops))
-	s.desktops = append(s.desktops, newDesktop(name, agent, s.own().Uint64(), s.addresses, nil))
+	s.desktops = append(s.desktops, newDesktop(name, agent, kind == "poller", s.own().Uint64(), s.addresses, nil))
 }
 
 // begin starts everything, and returns when the floor is known.
@@ -471,6 +509,7 @@ func (s *sequence) begin() {
 	}
 	for range 2 {
 		s.listen("console", "")
+		s.listen("poller", s.people[s.rng.IntN(agents)])
 	}
 }
 
@@ -483,7 +522,7 @@ func (s *sequence) end() {
 
 // round is one plan from its beginning to the rest that follows; it returns everything that the checker finds.
 func (s *sequence) round(length time.Duration) []string {
-	s.steps, s.failures = nil, nil
+	s.steps, s.failures, s.resumed = nil, nil, time.Time{}
 	s.plan(length)
 	begun := time.Now()
 	for _, x := range s.steps {
@@ -554,6 +593,12 @@ func (s *sequence) mend() {
 		r.thaw()
 		r.start()
 	}
+	s.until("completions go on", 20*time.Second, func() string {
+		if !s.resume(s.rng.IntN(len(s.replicas))) {
+			return "paused"
+		}
+		return ""
+	})
 	for i := range s.contacts {
 		s.clear(i)
 	}

@@ -118,7 +118,7 @@ func (s *stacks) clear(n int) {
 // listen opens the desktop of an agent, which stays with a stack for as long as one of its replicas answers.
 func (s *stacks) listen(n, home int) {
 	rng, stack := rand.New(rand.NewPCG(uint64(n), 5)), home
-	s.desktops = append(s.desktops, newDesktop(fmt.Sprintf("desktop %d", n), s.agent(n), uint64(n), s.addresses, func(failures int) int {
+	s.desktops = append(s.desktops, newDesktop(fmt.Sprintf("desktop %d", n), s.agent(n), false, uint64(n), s.addresses, func(failures int) int {
 		if failures > 0 && failures%3 == 0 {
 			stack = 1 - stack
 		}
