@@ -27,6 +27,7 @@ import (
 	"changeover/internal/api/contract"
 	"changeover/internal/config"
 	"changeover/internal/connectsim"
+	"changeover/internal/logtest"
 )
 
 // patience is for things that take milliseconds on an idle machine.
@@ -293,7 +294,7 @@ func (r *replica) launch() {
 		lines.Buffer(nil, 1<<20)
 		for lines.Scan() {
 			r.mu.Lock()
-			fmt.Fprintln(io.MultiWriter(&r.said, &r.all), lines.Text())
+			fmt.Fprintln(io.MultiWriter(&r.said, &r.all, logtest.Output()), lines.Text())
 			r.mu.Unlock()
 		}
 	}()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"runtime"
 	"runtime/debug"
@@ -17,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"changeover/internal/edge"
+	"changeover/internal/logtest"
 	"changeover/internal/store"
 )
 
@@ -29,7 +29,7 @@ func TestFootprintOfAnIdleStream(t *testing.T) {
 		s.know(activeIn(east, benchAgent(i))...)
 	}
 	h := liveHub(t, forgetful{s})
-	server := edge.NewServer(edge.Options{Handler: handler(h.hub), Log: slog.New(slog.DiscardHandler)})
+	server := edge.NewServer(edge.Options{Handler: handler(h.hub), Log: logtest.New(nil)})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	done := make(chan error, 1)

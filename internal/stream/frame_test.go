@@ -3,7 +3,6 @@ package stream
 import (
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -16,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"changeover/internal/failover"
+	"changeover/internal/logtest"
 	"changeover/internal/store"
 )
 
@@ -33,7 +33,7 @@ func written(t testing.TB, events ...*sse.Event) string {
 
 // frameOf makes the frame of a row.
 func frameOf(row store.LogEvent) (f *frame, ok bool) {
-	h := &Hub{encoder: newEncoder(), log: slog.New(slog.DiscardHandler)}
+	h := &Hub{encoder: newEncoder(), log: logtest.New(nil)}
 	defer h.encoder.close()
 	_, valid := readData(&row)
 	if valid != json.Valid(row.Data) {

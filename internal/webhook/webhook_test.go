@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -23,12 +22,16 @@ import (
 	"go.uber.org/goleak"
 
 	"changeover/internal/failover"
+	"changeover/internal/logtest"
 	"changeover/internal/postgres/postgrestest"
 	"changeover/internal/store"
 	"changeover/internal/webhook"
 )
 
-func TestMain(m *testing.M) { postgrestest.Main(m) }
+func TestMain(m *testing.M) {
+	logtest.Secret(secret)
+	postgrestest.Main(m)
+}
 
 const (
 	secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -97,7 +100,7 @@ func (b *bench) dispatch(holder string, hooks ...webhook.Hook) (stop func()) {
 	}
 	d := webhook.New(webhook.Options{
 		Store: b.store, Hooks: hooks, Holder: holder, Changed: func() <-chan struct{} { return nil },
-		Metrics: webhook.NewMetrics(prometheus.NewRegistry()), Log: slog.New(slog.DiscardHandler),
+		Metrics: webhook.NewMetrics(prometheus.NewRegistry()), Log: logtest.New(nil),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

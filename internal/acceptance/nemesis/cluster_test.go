@@ -27,6 +27,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"changeover/internal/config"
+	"changeover/internal/logtest"
 	"changeover/internal/postgres/postgrestest"
 )
 
@@ -228,6 +229,7 @@ func (r *replica) start() {
 		lines.Buffer(nil, 1<<20)
 		for lines.Scan() {
 			r.said(lines.Bytes())
+			fmt.Fprintf(logtest.Output(), "%s\n", lines.Bytes())
 		}
 		err := process.Wait()
 		r.mu.Lock()
