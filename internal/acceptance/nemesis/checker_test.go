@@ -517,8 +517,11 @@ func (c *checker) client(h *heard) {
 		k := &h.connections[n]
 		sent, sentEpoch, ok := c.cursor(k.cursor)
 		good := ok && somewhere(sent, sentEpoch)
-		if h.history && k.cursor == "" && n == 0 {
-			at, good = 0, true
+		if h.history && n == 0 {
+			at = 0
+		}
+		if h.history && k.cursor == "" {
+			good = true
 		} else if h.history { // its cursor may be behind other agents' events, too
 			if sent < at || !good {
 				bad(n, "asked from %s on, known is everything up to %d", k.cursor, at)

@@ -333,6 +333,22 @@ func TestCheckerFinds(t *testing.T) {
 		{"a command without an answer", "inbox", func(r *record) { r.waiting = 1 }},
 		{"a process that ended by itself", "process", func(r *record) { r.broken = []string{"it ended"} }},
 
+		{"completed during a pause", "R8", func(r *record) { r.pauses = []pause{{after(7.5), after(8.5)}} }},
+		{"completed after it was told that it is paused", "R8", func(r *record) {
+			r.log[11].event = "failoverPaused"
+			replaced(r, 12, `"agentId"`, `"reason":"why","agentId"`)
+		}},
+		{"resumed without a pause", "R8", func(r *record) { r.log[11].event = "failoverResumed" }},
+		{"completed after a pause without another read", "R8", func(r *record) {
+			r.log[8].event, r.log[10].event = "failoverPaused", "failoverResumed"
+			replaced(r, 9, `"agentId"`, `"reason":"why","agentId"`)
+			r.reads = slices.DeleteFunc(r.reads, func(x read) bool { return x.begun.After(after(4)) && x.begun.Before(after(9)) })
+			r.contacts[0].until = after(3.9)
+			for i := range r.reads {
+				delete(r.reads[i].shown, "a")
+			}
+		}},
+
 		{"a lost event", "stream", func(r *record) { f := frames(r, a, 1); *f = slices.Delete(*f, 1, 2) }},
 		{"a lost event after a break", "stream", func(r *record) { f := frames(r, a, 1); *f = slices.Delete(*f, 0, 1) }},
 		{"a lost event at the end", "stream", func(r *record) { f := frames(r, a, 1); *f = (*f)[:len(*f)-1] }},
@@ -415,6 +431,43 @@ func TestCheckerFinds(t *testing.T) {
 				return slices.ContainsFunc(faults, func(f string) bool { return strings.HasPrefix(f, c.rule) })
 			}, "nothing about %s in %q", c.rule, faults)
 		})
+	}
+}
+
+// A client that asks for JSON has the log from its beginning, and may ask from behind the events of others.
+func TestCheckerFollowsHistory(t *testing.T) {
+	history := func(r *record) *heard {
+		h := heard{name: "poller", agent: "b", history: true}
+		for _, e := range r.log {
+			if e.agent != "b" {
+				continue
+			}
+			k := connection{frames: []frame{{fmt.Sprintf("%s-%d-%d", testLog, e.epoch, e.seq), e.event, e.data}}}
+			if n := len(h.connections); n > 0 {
+				k.cursor = h.connections[n-1].frames[0].id
+			}
+			h.connections = append(h.connections, k)
+		}
+		r.clients = []heard{h}
+		return &r.clients[0]
+	}
+	r := sound()
+	history(r)
+	require.Empty(t, check(r))
+	history(r).connections[2].cursor = testLog + "-100-7" // of another agent
+	require.Empty(t, check(r))
+	for name, doctor := range map[string]func(h *heard){
+		"the first event":   func(h *heard) { h.connections = h.connections[1:] },
+		"one in the middle": func(h *heard) { h.connections = slices.Delete(h.connections, 2, 3) },
+		"the last one":      func(h *heard) { h.connections = h.connections[:len(h.connections)-1] },
+		"one that was skipped by its cursor": func(h *heard) {
+			h.connections[2].cursor = h.connections[2].frames[0].id
+			h.connections[2].frames = nil
+		},
+	} {
+		r := sound()
+		doctor(history(r))
+		require.NotEmpty(t, check(r), name)
 	}
 }
 
