@@ -1,4 +1,4 @@
--- What is old can be removed from the audit too, the schema says which programs can work on it, and there are webhooks.
+-- What is old can be removed from the audit too, the schema says which programs can work on it, and there are webhooks and drills.
 
 -- +goose Up
 
@@ -99,3 +99,14 @@ CREATE INDEX webhook_deliveries_pending ON webhook_deliveries (webhook, next_at,
 CREATE INDEX webhook_deliveries_by_webhook ON webhook_deliveries (webhook, delivery_id DESC);
 -- Serves the removal of old ones.
 CREATE INDEX webhook_deliveries_ended ON webhook_deliveries (created_at) WHERE status <> 'pending';
+
+-- Drills and what came of them.
+CREATE TABLE drills (
+    drill_id       text COLLATE "C" PRIMARY KEY, -- UUIDv7: serves the list, newest first
+    failover_group text COLLATE "C" NOT NULL,
+    started_at     timestamptz NOT NULL,
+    ended_at       timestamptz,
+    report         jsonb NOT NULL
+);
+-- Serves the load of those that are under way.
+CREATE INDEX drills_running ON drills (drill_id) WHERE ended_at IS NULL;

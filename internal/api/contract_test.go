@@ -37,12 +37,16 @@ const shiftID = "2"
 // deliveryID is that of a delivery which [service.deliver] makes.
 const deliveryID = "019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e5f"
 
+// drillID is that of a drill which [service.rehearse] makes.
+const drillID = "019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e70"
+
 // bodies are good bodies by operation.
 var bodies = map[string]any{
 	"reportObservation":  map[string]any{"activeRegion": east},
 	"forceFailover":      map[string]any{"reason": "test"},
 	"forceFailovers":     map[string]any{"failoverGroup": "main", "reason": "test", "onlyStale": true},
 	"pauseFailoverGroup": map[string]any{"reason": "test"},
+	"startDrill":         map[string]any{"agentIds": []string{joe}, "reason": "test"},
 	"planFailoverGroup":  map[string]any{"toRegion": west},
 }
 
@@ -52,7 +56,7 @@ func operations(t testing.TB, failoverID string) (list []documented) {
 	doc, err := openapi3.NewLoader().LoadFromData(document.Document)
 	require.NoError(t, err)
 	require.NoError(t, doc.Validate(t.Context()))
-	path := strings.NewReplacer("{agentId}", jane, "{failoverId}", failoverID, "{tdgId}", tdgID, "{region}", east, "{name}", "main", "{shiftId}", shiftID, "{webhook}", "pager", "{deliveryId}", deliveryID)
+	path := strings.NewReplacer("{agentId}", jane, "{failoverId}", failoverID, "{tdgId}", tdgID, "{region}", east, "{name}", "main", "{shiftId}", shiftID, "{webhook}", "pager", "{deliveryId}", deliveryID, "{drillId}", drillID)
 	for pattern, item := range doc.Paths.Map() {
 		for method, op := range item.Operations() {
 			d := documented{id: op.OperationID, method: method, path: path.Replace(pattern), op: op, body: bodies[op.OperationID]}
@@ -65,7 +69,7 @@ func operations(t testing.TB, failoverID string) (list []documented) {
 		}
 	}
 	slices.SortFunc(list, func(a, b documented) int { return strings.Compare(a.id, b.id) })
-	require.Equal(t, 35, len(list)) //nolint:testifylint // the list itself says nothing
+	require.Equal(t, 38, len(list)) //nolint:testifylint // the list itself says nothing
 	return list
 }
 
@@ -91,11 +95,12 @@ func TestEveryOperation(t *testing.T) {
 	s.leader.floor()
 	s.leader.shift()
 	s.deliver(deliveryID)
+	s.rehearse(drillID)
 	s.leader.answer()
 	special := map[string]int{
 		"createSession": 501, "deleteSession": 501, "createStreamTicket": 501,
 		"reportObservation": 202, "forceFailover": 202, "forceFailovers": 202,
-		"pauseFailoverGroup": 202, "resumeFailoverGroup": 202, "replayWebhookDelivery": 202,
+		"pauseFailoverGroup": 202, "resumeFailoverGroup": 202, "replayWebhookDelivery": 202, "startDrill": 202,
 	}
 	for _, d := range operations(t, s.leader.openFailover(jane)) {
 		want := special[d.id]
@@ -181,7 +186,7 @@ func TestPagingParameters(t *testing.T) {
 			require.Equal(t, "cursor", p.Errors[0].Field, "%s cursor=%s", d.id, cursor)
 		}
 	}
-	require.Equal(t, 11, lists)
+	require.Equal(t, 12, lists)
 }
 
 // permissions is the whole table of who may do what, written out for people to check: x-roles of the document has to come to it.
@@ -193,6 +198,7 @@ var permissions = map[string]string{
 	"createStreamTicket": "o-aa", "reportObservation": "o---",
 	"listFailovers": "-aaa", "getFailover": "oaaa", "forceFailover": "o-aa", "forceFailovers": "--aa",
 	"pauseFailoverGroup": "--aa", "resumeFailoverGroup": "--aa", "planFailoverGroup": "-aaa",
+	"startDrill": "--aa", "listDrills": "-aaa", "getDrill": "-aaa",
 	"listWebhooks": "-aaa", "listWebhookDeliveries": "-aaa", "replayWebhookDelivery": "--aa",
 	"listShifts": "-aaa", "getShift": "-aaa", "getShiftFailovers": "-aaa",
 	"getEvents": "-aaa", "getSummary": "-aaa", "listConnections": "-aaa", "listAudit": "---a",
@@ -210,6 +216,7 @@ func TestRoles(t *testing.T) {
 	s.leader.floor()
 	s.leader.shift()
 	s.deliver(deliveryID)
+	s.rehearse(drillID)
 	s.leader.answer()
 	const nobody, none = "87654321-1111-2222-3333-999999999999", "019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e5f"
 	janes := s.leader.openFailover(jane)
@@ -228,7 +235,7 @@ func TestRoles(t *testing.T) {
 		require.Equal(t, http.StatusUnauthorized, refused.status, d.id)
 		require.Equal(t, `Bearer realm="changeover"`, refused.header.Get("WWW-Authenticate"))
 
-		if d.id == "forceFailovers" || d.id == "pauseFailoverGroup" {
+		if d.id == "forceFailovers" || d.id == "pauseFailoverGroup" || d.id == "startDrill" {
 			d.body = map[string]any{} // 400 for who may: with nothing to force the leader's answer takes a quarter of a second
 		}
 		missing := d
@@ -282,7 +289,7 @@ func TestRoles(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, 31*16*3, checked)
+	require.Equal(t, 34*16*3, checked)
 }
 
 // noSessions are sessions without tokens behind them.

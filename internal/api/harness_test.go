@@ -275,6 +275,11 @@ func (l *leader) answerOnce(ctx context.Context) (n int) {
 			err = json.Unmarshal(c.Payload, &v)
 			v.CommandID, v.By = c.ID, c.By
 			o = v
+		case store.CommandDrill:
+			var v failover.StartDrill
+			err = json.Unmarshal(c.Payload, &v)
+			v.CommandID, v.By = c.ID, c.By
+			o = v
 		case store.CommandResume:
 			var v failover.ResumeGroup
 			err = json.Unmarshal(c.Payload, &v)

@@ -43,6 +43,10 @@ type Store interface {
 	LogState(ctx context.Context) (store.LogState, error)
 	AgentEventsAfter(ctx context.Context, agentIDs []string, afterSeq, uptoSeq int64, types []string, limit int) ([]store.LogEvent, error)
 
+	// Drills fails with store.ErrOldSchema where the database cannot hold any.
+	Drills(ctx context.Context, group string, p store.Page) ([]*failover.Drill, string, error)
+	Drill(ctx context.Context, id string) (*failover.Drill, error)
+
 	Webhooks(ctx context.Context) ([]store.Webhook, error)
 	Deliveries(ctx context.Context, webhook, status string, p store.Page) ([]store.Delivery, string, error)
 	ReplayDelivery(ctx context.Context, webhook, id string, giveUpAfter time.Duration, e store.AuditEntry) (store.Delivery, error)

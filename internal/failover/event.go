@@ -68,6 +68,8 @@ func (e *Event) AppendData(b []byte) []byte {
 		b = appendField(b, "cancelledRegion", e.CancelledRegion, false)
 	case EventFailoverStalled:
 		b = appendField(b, "activeRegion", e.ActiveRegion, true)
+	case EventDrillDetected, EventDrillPending, EventDrillCompleted, EventDrillCancelled:
+		b = e.appendDrill(b)
 	case EventFailoverPaused:
 		b = appendField(b, "nextActiveRegion", e.NextRegion, false)
 		b = appendField(b, "reason", e.Reason, false)
@@ -83,6 +85,26 @@ func (e *Event) AppendData(b []byte) []byte {
 		b = appendField(b, "code", e.Code, false)
 	}
 	return append(b, '}')
+}
+
+// appendDrill appends the data of a drill's event, which says in each that it is one.
+func (e *Event) appendDrill(b []byte) []byte {
+	b = append(b, `,"drill":true`...)
+	b = appendField(b, "drillId", e.DrillID, false)
+	switch e.Type {
+	case EventDrillCompleted:
+		b = appendField(b, "activeRegion", e.ActiveRegion, false)
+		b = appendField(b, "previousRegion", e.PreviousRegion, false)
+	case EventDrillCancelled:
+		b = appendField(b, "activeRegion", e.ActiveRegion, false)
+		b = appendField(b, "cancelledRegion", e.CancelledRegion, false)
+	case EventDrillPending:
+		b = appendField(b, "nextActiveRegion", e.NextRegion, false)
+		b = appendIDs(b, e.ContactIDs)
+	default:
+		b = appendField(b, "nextActiveRegion", e.NextRegion, false)
+	}
+	return b
 }
 
 func appendIDs(b []byte, ids []string) []byte {

@@ -105,6 +105,9 @@ func (s *service) reload() {
 	for _, id := range sortedKeys(old.agents) {
 		snapshot.Agents = append(snapshot.Agents, stored(s.t, old.agents[id]))
 	}
+	for _, name := range sortedKeys(old.drills) {
+		snapshot.Drills = append(snapshot.Drills, stored(s.t, old.drills[name]))
+	}
 	s.state = New(s.set, s.groups, snapshot, s.newID)
 	s.state.inherit(old)
 }
@@ -126,11 +129,12 @@ func stored[T any](t tester, v *T) *T {
 // database keeps what Effects told, and nothing else. What is read from it shares no memory with what was written.
 type database struct {
 	groups, tdgs, agents map[string][]byte
+	drills               map[string][]byte
 	settled              map[string]string // what the witness compares, of agents and groups
 }
 
 func newDatabase() *database {
-	return &database{groups: map[string][]byte{}, tdgs: map[string][]byte{}, agents: map[string][]byte{}, settled: map[string]string{}}
+	return &database{groups: map[string][]byte{}, tdgs: map[string][]byte{}, agents: map[string][]byte{}, drills: map[string][]byte{}, settled: map[string]string{}}
 }
 
 func encode(t tester, v any) []byte {
@@ -159,11 +163,16 @@ func (db *database) commit(t tester, e *Effects) {
 	for _, id := range e.RemovedAgents {
 		delete(db.agents, id)
 	}
+	for _, d := range e.Drills {
+		if db.drills[d.ID] = encode(t, d); !d.EndedAt.IsZero() {
+			delete(db.drills, d.ID)
+		}
+	}
 }
 
 func (db *database) load(t tester) Snapshot {
 	t.Helper()
-	return Snapshot{Groups: decodeAll[Group](t, db.groups), TDGs: decodeAll[TDG](t, db.tdgs), Agents: decodeAll[Agent](t, db.agents)}
+	return Snapshot{Groups: decodeAll[Group](t, db.groups), TDGs: decodeAll[TDG](t, db.tdgs), Agents: decodeAll[Agent](t, db.agents), Drills: decodeAll[Drill](t, db.drills)}
 }
 
 func decodeAll[T any](t tester, rows map[string][]byte) (all []*T) {

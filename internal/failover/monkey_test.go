@@ -323,7 +323,11 @@ func (m *monkey) order() func(s *service) Observation {
 	id, who := m.command, pick(m, monkeyAgents...)
 	if m.oneIn(4) {
 		ttl, resume, group := pick(m, 5*time.Second, time.Minute, 20*time.Minute), m.oneIn(3), pick(m, "main", "main", "main", "mars")
+		drill := m.oneIn(3)
 		return func(*service) Observation {
+			if drill {
+				return StartDrill{CommandID: id, DrillID: fmt.Sprintf("d%d", id), Group: group, AgentIDs: monkeyAgents, TTL: ttl, By: "olga"}
+			}
 			if resume {
 				return ResumeGroup{CommandID: id, Group: group, By: "olga"}
 			}

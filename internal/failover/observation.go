@@ -150,6 +150,16 @@ type ResumeGroup struct {
 	By, Reason string
 }
 
+// StartDrill begins a drill: a shift that is only told.
+type StartDrill struct {
+	CommandID  int64
+	DrillID    string // UUIDv7
+	Group      string
+	AgentIDs   []string
+	TTL        time.Duration
+	By, Reason string
+}
+
 // Force completes one open failover (R11).
 type Force struct {
 	CommandID  int64
@@ -195,5 +205,6 @@ func (Force) observation()               {}
 func (BulkForce) observation()           {}
 func (PauseGroup) observation()          {}
 func (ResumeGroup) observation()         {}
+func (StartDrill) observation()          {}
 func (Streaming) observation()           {}
 func (SetupObserved) observation()       {}

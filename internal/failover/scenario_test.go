@@ -192,6 +192,8 @@ func (s *stage) play(t *testing.T, d *datadriven.TestData) string {
 		s.force(a)
 	case "plan":
 		s.plan(a)
+	case "drill":
+		s.drill(a)
 	case "pause":
 		s.pause(a)
 	case "resume":
@@ -278,6 +280,11 @@ func (s *stage) note(eff Effects) {
 			line += ": " + r.Detail
 		}
 		s.say("%s", line)
+	}
+	for _, d := range eff.Drills {
+		if !d.EndedAt.IsZero() {
+			s.showDrill(d)
+		}
 	}
 	for _, id := range eff.RemovedAgents {
 		s.say("%s %s is removed", clock, id)
@@ -730,6 +737,31 @@ func (s *stage) everything() string {
 		b.Write(encode(s.t, s.state.agents[id]))
 	}
 	return b.String()
+}
+
+// drill tells a shift; what came of it for each agent is shown by `show drill`.
+func (s *stage) drill(a *arguments) {
+	s.command++
+	o := StartDrill{CommandID: s.command, DrillID: fmt.Sprintf("d%d", s.command), Group: a.str("group", "main"), TTL: a.duration("for", 0), By: "olga", AgentIDs: a.words}
+	a.words = nil
+	s.do(o)
+}
+
+func (s *stage) showDrill(d *Drill) {
+	s.say("%s %s by %s from %s until %s", s.now.Format(time.TimeOnly), d.ID, d.By, d.StartedAt.Format(time.TimeOnly), d.Until.Format(time.TimeOnly))
+	for _, p := range d.Agents {
+		line := fmt.Sprintf("  %s: %s", p.AgentID, p.Outcome)
+		if p.Detail != "" {
+			line += ", " + p.Detail
+		}
+		if len(p.ContactIDs) > 0 {
+			line += fmt.Sprintf(", held by %v", p.ContactIDs)
+		}
+		if p.Streaming {
+			line += ", streaming"
+		}
+		s.say("%s", line)
+	}
 }
 
 func (s *stage) pause(a *arguments) {

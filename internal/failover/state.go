@@ -30,6 +30,8 @@ type State struct {
 	// it anew from its own reads.
 	left map[profileKey]time.Time
 
+	drills map[string]*Drill // under way, by failover group
+
 	startedAt time.Time // of Started; before it nobody here asked anything, so no silence counts (R9)
 }
 
@@ -50,6 +52,7 @@ type Snapshot struct {
 	Groups []*Group
 	TDGs   []*TDG
 	Agents []*Agent
+	Drills []*Drill // that have not ended
 }
 
 // New makes a State from what is stored and what is configured. What is stored of failover groups or traffic distribution
@@ -65,7 +68,7 @@ func New(settings Settings, groups []GroupConfig, stored Snapshot, newID func(no
 		byAlias: make(map[aliasKey]*Agent),
 		tdgsOf:  make(map[string][]*TDG, len(groups)),
 		names:   make(map[aliasKey]mention), replicas: make(map[nameKey]mention),
-		left: make(map[profileKey]time.Time),
+		left: make(map[profileKey]time.Time), drills: make(map[string]*Drill),
 	}
 	for _, c := range groups {
 		g := &Group{GroupConfig: c}
@@ -80,6 +83,11 @@ func New(settings Settings, groups []GroupConfig, stored Snapshot, newID func(no
 	for _, t := range stored.TDGs {
 		if g := s.groups[t.Group]; g != nil && g.wants(t.ID) {
 			s.addTDG(t)
+		}
+	}
+	for _, d := range stored.Drills {
+		if s.groups[d.Group] != nil {
+			s.drills[d.Group] = d
 		}
 	}
 	agents := slices.Clone(stored.Agents)
@@ -263,6 +271,8 @@ func (s *State) Step(o Observation, now time.Time) Effects {
 		st.pause(o)
 	case ResumeGroup:
 		st.resume(o)
+	case StartDrill:
+		st.drill(o)
 	case Streaming:
 		st.streaming(o)
 	case SetupObserved:
@@ -345,6 +355,9 @@ func (st *step) tick() {
 		st.announceSetup(g)
 		if g.Pause != nil && !st.now.Before(g.Pause.Until) {
 			st.endPause(g)
+		}
+		if d := st.drills[name]; d != nil {
+			st.drillOn(d)
 		}
 	}
 	st.open = slices.DeleteFunc(st.open, func(a *Agent) bool {

@@ -90,6 +90,7 @@ func (st *step) snapshotOf(a *Agent) Event {
 
 // detect begins a failover (R4).
 func (st *step) detect(a *Agent, to string, cause Source) {
+	st.endDrillOf(a)
 	f := &Failover{
 		ID: st.newID(st.now), AgentID: a.ID, Group: a.Group, TDG: a.TDG, From: a.ActiveRegion, To: to,
 		Status: Detected, Cause: cause, DetectedAt: st.now, LastOldAt: a.ObservedAt,

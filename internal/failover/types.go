@@ -356,6 +356,10 @@ const (
 	EventFailoverStalled       EventType = "failoverStalled"
 	EventFailoverPaused        EventType = "failoverPaused"
 	EventFailoverResumed       EventType = "failoverResumed"
+	EventDrillDetected         EventType = "drillDetected"
+	EventDrillPending          EventType = "drillPending"
+	EventDrillCompleted        EventType = "drillCompleted"
+	EventDrillCancelled        EventType = "drillCancelled"
 	EventConfigureError        EventType = "configureError"
 	EventConfigureErrorCleared EventType = "configureErrorCleared"
 )
@@ -382,6 +386,7 @@ type Event struct {
 	Code, Message   string       // configureError, configureErrorCleared
 	Reason          string       // failoverPaused
 	Until           time.Time    // failoverPaused
+	DrillID         string       // of the events of drills
 }
 
 // Change is a distribution change that was adopted.
@@ -431,5 +436,6 @@ type Effects struct {
 	Changes       []Change
 	Events        []Event // per agent in the order of R18
 	Results       []Result
+	Drills        []*Drill       // changed or new, each once
 	Conflicts     map[string]int // distribution conflicts by failover group (R14), for the metric
 }

@@ -33,6 +33,7 @@ type watched struct {
 	open      *watchedFailover
 	completed map[string]bool // failovers that may still stall
 	profile   string
+	drill     string                 // that the agent is told of; empty: none
 	seen      map[string]time.Time   // when a Region last showed the agent; not since it showed that the agent is not there
 	reads     map[string]watchedRead // the latest of each Region that counts for R6
 	known     map[string]watchedRead // the latest of any kind, as R9 wants it
@@ -397,7 +398,7 @@ func (w *witness) after(o Observation, eff *Effects) {
 		if len(eff.Events)+len(eff.Agents)+len(eff.Failovers)+len(eff.TDGs)+len(eff.Changes) > 0 {
 			w.fail("a failed read changed something: %+v", eff)
 		}
-	case Report, Force, BulkForce, PauseGroup, ResumeGroup:
+	case Report, Force, BulkForce, PauseGroup, ResumeGroup, StartDrill:
 		if len(eff.Results) != 1 {
 			w.fail("%T has %d results, want 1", o, len(eff.Results))
 		}
@@ -483,6 +484,9 @@ func (w *witness) checkEvent(o Observation, e *Event) {
 		}
 		a.active = e.ActiveRegion
 	case EventFailoverDetected:
+		if a.drill != "" {
+			w.fail("%s detected in a drill", e.FailoverID)
+		}
 		if f != nil || w.ended[e.FailoverID] {
 			w.fail("%s detected while %+v is open", e.FailoverID, f)
 		}
@@ -510,6 +514,20 @@ func (w *witness) checkEvent(o Observation, e *Event) {
 			w.fail("%s cancelled as %+v", f.id, e)
 		}
 		a.open, w.ended[f.id] = nil, true
+	case EventDrillDetected:
+		if a.drill != "" || f != nil || e.NextRegion == a.active || m["drill"] != true {
+			w.fail("a drill begins for agent %s in one, or in a failover: %s", e.AgentID, data)
+		}
+		a.drill = e.DrillID
+	case EventDrillPending:
+		if a.drill != e.DrillID || f != nil || len(e.ContactIDs) == 0 || m["drill"] != true {
+			w.fail("a drill is pending for agent %s: %s", e.AgentID, data)
+		}
+	case EventDrillCompleted, EventDrillCancelled:
+		if a.drill != e.DrillID || f != nil || m["drill"] != true {
+			w.fail("a drill ends for agent %s: %s", e.AgentID, data)
+		}
+		a.drill = ""
 	case EventFailoverPaused:
 		if same(); w.pausedUntil.IsZero() || !e.Until.Equal(w.pausedUntil) {
 			w.fail("%s is told to be paused until %s, the pause lasts until %s", f.id, e.Until, w.pausedUntil)

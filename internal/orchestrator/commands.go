@@ -9,7 +9,7 @@ import (
 )
 
 // parse makes the observation of a command. Its payload is the JSON form of the [failover.Report], [failover.Force],
-// [failover.BulkForce], [failover.PauseGroup] or [failover.ResumeGroup]; fields that are not known come from a newer version and are left out. Who sent it and
+// [failover.BulkForce], [failover.PauseGroup], [failover.ResumeGroup] or [failover.StartDrill]; fields that are not known come from a newer version and are left out. Who sent it and
 // when is taken from the inbox, not from the payload. An error is the answer to the sender.
 func parse(c store.Command) (failover.Observation, error) {
 	switch c.Kind {
@@ -57,6 +57,16 @@ func parse(c store.Command) (failover.Observation, error) {
 		var o failover.ResumeGroup
 		if err := json.Unmarshal(c.Payload, &o); err != nil {
 			return nil, fmt.Errorf("the payload resumes no failover group: %w", err)
+		}
+		o.CommandID, o.By = c.ID, c.By
+		return o, nil
+	case "drill":
+		var o failover.StartDrill
+		if err := json.Unmarshal(c.Payload, &o); err != nil {
+			return nil, fmt.Errorf("the payload begins no drill: %w", err)
+		}
+		if o.TTL <= 0 || o.DrillID == "" {
+			return nil, fmt.Errorf("a drill has an id and an end: %q, ttl is %s", o.DrillID, o.TTL)
 		}
 		o.CommandID, o.By = c.ID, c.By
 		return o, nil

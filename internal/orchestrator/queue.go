@@ -31,6 +31,7 @@ type queue struct {
 
 	groups    []*failover.Group
 	tdgs      []*failover.TDG
+	drills    []*failover.Drill
 	changes   []failover.Change
 	conflicts map[string]int
 
@@ -64,11 +65,11 @@ type part struct {
 }
 
 // shared says whether the part writes rows that are no agent's.
-func (p *part) shared() bool { return len(p.Groups)+len(p.TDGs) > 0 }
+func (p *part) shared() bool { return len(p.Groups)+len(p.TDGs)+len(p.Drills) > 0 }
 
 // nothing says that the part writes no rows at all.
 func (p *part) nothing() bool {
-	return len(p.agents)+len(p.Groups)+len(p.TDGs)+len(p.Changes)+len(p.Results)+len(p.Conflicts) == 0
+	return len(p.agents)+len(p.Groups)+len(p.TDGs)+len(p.Drills)+len(p.Changes)+len(p.Results)+len(p.Conflicts) == 0
 }
 
 // done does what was to be done after the commit.
@@ -84,11 +85,11 @@ func newQueue() *queue {
 
 // empty says that nothing has to be committed.
 func (q *queue) empty() bool {
-	return len(q.order)+len(q.groups)+len(q.tdgs)+len(q.changes)+len(q.conflicts)+len(q.behind) == 0
+	return len(q.order)+len(q.groups)+len(q.tdgs)+len(q.drills)+len(q.changes)+len(q.conflicts)+len(q.behind) == 0
 }
 
 // shared says whether the next part may write rows that are no agent's.
-func (q *queue) shared() bool { return len(q.groups)+len(q.tdgs)+len(q.rosters) > 0 }
+func (q *queue) shared() bool { return len(q.groups)+len(q.tdgs)+len(q.drills)+len(q.rosters) > 0 }
 
 // of is the entry of an agent, made behind all others when there is none.
 func (q *queue) of(id string) *entry {
@@ -131,6 +132,11 @@ func (q *queue) add(e failover.Effects) {
 	for _, g := range e.Groups {
 		if !slices.Contains(q.groups, g) {
 			q.groups = append(q.groups, g)
+		}
+	}
+	for _, d := range e.Drills {
+		if !slices.Contains(q.drills, d) {
+			q.drills = append(q.drills, d)
 		}
 	}
 	q.changes = append(q.changes, e.Changes...)
@@ -180,8 +186,8 @@ func (q *queue) take(size int, busy map[string]bool) *part {
 	}
 	q.order = kept
 	q.hurry = false
-	p.Groups, p.Changes, p.Conflicts = q.groups, q.changes, q.conflicts
-	q.groups, q.changes, q.conflicts = nil, nil, nil
+	p.Groups, p.Drills, p.Changes, p.Conflicts = q.groups, q.drills, q.changes, q.conflicts
+	q.groups, q.drills, q.changes, q.conflicts = nil, nil, nil, nil
 	q.takeTDGs(p)
 	for len(q.behind) > 0 && q.passed(q.behind[0].after) {
 		p.Results = append(p.Results, q.behind[0].results...)

@@ -165,6 +165,7 @@ type rows struct {
 	groups    db.UpsertGroupsParams
 	changes   db.InsertChangesParams
 	results   db.FinishCommandsParams
+	drills    db.UpsertDrillsParams
 }
 
 func (s *Store) write(ctx context.Context, tx pgx.Tx, r *rows) error {
@@ -209,6 +210,11 @@ func (s *Store) write(ctx context.Context, tx pgx.Tx, r *rows) error {
 	if n := len(r.changes.TdgIds); n > 0 {
 		if err := s.q.InsertChanges(ctx, tx, r.changes); err != nil {
 			return fmt.Errorf("write %d distribution changes: %w", n, err)
+		}
+	}
+	if n := len(r.drills.DrillIds); n > 0 {
+		if err := s.q.UpsertDrills(ctx, tx, r.drills); err != nil {
+			return fmt.Errorf("write %d drills: %w", n, err)
 		}
 	}
 	if n := len(r.results.CommandIds); n > 0 {
@@ -261,6 +267,9 @@ func encode(e *failover.Effects) (*rows, error) {
 	}
 	for i := range e.Changes {
 		enc.change(&r.changes, &e.Changes[i])
+	}
+	for _, d := range e.Drills {
+		enc.drill(&r.drills, d)
 	}
 	for _, res := range e.Results {
 		r.results.CommandIds = append(r.results.CommandIds, res.CommandID)

@@ -19,6 +19,7 @@ const (
 	CommandBulkForce = "bulkForce" // those that match
 	CommandPause     = "pause"     // a failover group's completions
 	CommandResume    = "resume"
+	CommandDrill     = "drill" // a shift that is only told
 )
 
 // Command is something that a replica asks of the leader.

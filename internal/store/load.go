@@ -23,7 +23,17 @@ func (s *Store) Load(ctx context.Context) (snap failover.Snapshot, err error) {
 		contacts  []db.Contact
 		failovers []db.Failover
 	)
+	var drills []db.Drill
+	drilled, err := s.hasSchema(ctx, schemaRetention)
+	if err != nil {
+		return failover.Snapshot{}, err
+	}
 	err = s.snapshot(ctx, s.leader, func(tx pgx.Tx) (err error) {
+		if drilled {
+			if drills, err = s.q.RunningDrills(ctx, tx); err != nil {
+				return fmt.Errorf("read drills: %w", err)
+			}
+		}
 		if groups, err = s.q.LoadGroups(ctx, tx); err != nil {
 			return fmt.Errorf("read failover groups: %w", err)
 		}
@@ -45,6 +55,9 @@ func (s *Store) Load(ctx context.Context) (snap failover.Snapshot, err error) {
 		return failover.Snapshot{}, fmt.Errorf("load the state: %w", err)
 	}
 	if snap.Groups, err = all(groups, decodeGroup); err != nil {
+		return failover.Snapshot{}, err
+	}
+	if snap.Drills, err = all(drills, decodeDrill); err != nil {
 		return failover.Snapshot{}, err
 	}
 	if snap.TDGs, err = all(tdgs, decodeTDG); err != nil {

@@ -108,7 +108,7 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 	return nil
 }
 
-// schemaRetention is the version of the schema that removes what is old from the audit, says which programs can work on it, and has webhooks.
+// schemaRetention is the version of the schema that removes what is old from the audit, says which programs can work on it, and has webhooks and drills.
 const schemaRetention = 3
 
 // hasSchema says whether the schema has a version. Once it has, nobody asks again.
@@ -163,7 +163,7 @@ func GrantService(ctx context.Context, url, role string) error {
 		GRANT USAGE ON SCHEMA `+pgx.Identifier{schema}.Sanitize()+` TO `+to+`;
 		GRANT SELECT, INSERT, UPDATE, DELETE ON leases, event_log, terms, events, failover_groups, traffic_distribution_groups,
 			distribution_changes, agents, contacts, failovers, inbox, replicas, connections, idempotency_keys, region_health,
-			stream_tickets, webhooks, webhook_deliveries TO `+to+`;
+			stream_tickets, webhooks, webhook_deliveries, drills TO `+to+`;
 		GRANT SELECT, INSERT ON audit TO `+to+`;
 		GRANT SELECT ON audit_head, schema_programs, goose_db_version TO `+to+`;
 		GRANT EXECUTE ON FUNCTION maintain_event_partitions, prune_audit TO `+to+`;

@@ -104,11 +104,42 @@ func (e DeliveryStatus) Valid() bool {
 	}
 }
 
+// Defines values for DrillOutcome.
+const (
+	DrillOutcomeCancelled DrillOutcome = "cancelled"
+	DrillOutcomeCompleted DrillOutcome = "completed"
+	DrillOutcomeDetected  DrillOutcome = "detected"
+	DrillOutcomePending   DrillOutcome = "pending"
+	DrillOutcomeSkipped   DrillOutcome = "skipped"
+)
+
+// Valid indicates whether the value is a known member of the DrillOutcome enum.
+func (e DrillOutcome) Valid() bool {
+	switch e {
+	case DrillOutcomeCancelled:
+		return true
+	case DrillOutcomeCompleted:
+		return true
+	case DrillOutcomeDetected:
+		return true
+	case DrillOutcomePending:
+		return true
+	case DrillOutcomeSkipped:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for EventName.
 const (
 	EventNameConfigureError         EventName = "configureError"
 	EventNameConfigureErrorCleared  EventName = "configureErrorCleared"
 	EventNameDraining               EventName = "draining"
+	EventNameDrillCancelled         EventName = "drillCancelled"
+	EventNameDrillCompleted         EventName = "drillCompleted"
+	EventNameDrillDetected          EventName = "drillDetected"
+	EventNameDrillPending           EventName = "drillPending"
 	EventNameFailoverCancelled      EventName = "failoverCancelled"
 	EventNameFailoverCompleted      EventName = "failoverCompleted"
 	EventNameFailoverDetected       EventName = "failoverDetected"
@@ -129,6 +160,14 @@ func (e EventName) Valid() bool {
 	case EventNameConfigureErrorCleared:
 		return true
 	case EventNameDraining:
+		return true
+	case EventNameDrillCancelled:
+		return true
+	case EventNameDrillCompleted:
+		return true
+	case EventNameDrillDetected:
+		return true
+	case EventNameDrillPending:
 		return true
 	case EventNameFailoverCancelled:
 		return true
@@ -762,6 +801,129 @@ type Distributions struct {
 
 	// Telephony Where phone calls arrive.
 	Telephony []Share `json:"telephony"`
+}
+
+// Drill A shift that is only told.
+type Drill struct {
+	// Agents The agents, as they were named.
+	Agents []DrillAgent `json:"agents"`
+
+	// By Who began it.
+	By string `json:"by"`
+
+	// Counts Agents by outcome, and what would have gone wrong with them.
+	Counts DrillCounts `json:"counts"`
+
+	// DrillID The id of a drill.
+	//
+	// Examples: 019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e5f
+	DrillID DrillID `json:"drillId"`
+
+	// EndedAt When it ended; null while it is under way.
+	EndedAt *time.Time `json:"endedAt"`
+
+	// FailoverGroup The failover group.
+	FailoverGroup string `json:"failoverGroup"`
+
+	// Reason Why.
+	Reason string `json:"reason"`
+
+	// StartedAt When it began; null if it has not yet.
+	StartedAt *time.Time `json:"startedAt"`
+
+	// Until When it ends at the latest.
+	Until *time.Time `json:"until"`
+}
+
+// DrillAgent One agent's part of a drill.
+type DrillAgent struct {
+	// AgentID The agent.
+	AgentID string `json:"agentId"`
+
+	// CancelledAt When it was cancelled.
+	CancelledAt *time.Time `json:"cancelledAt"`
+
+	// CompletedAt When the agent would have gone.
+	CompletedAt *time.Time `json:"completedAt"`
+
+	// ContactIds The contacts that held the agent.
+	ContactIds []string `json:"contactIds"`
+
+	// Detail Why it was skipped or cancelled.
+	Detail *string `json:"detail"`
+
+	// FromRegion Where the agent works.
+	FromRegion *string `json:"fromRegion"`
+
+	// Outcome How a drill stands for an agent.
+	Outcome DrillOutcome `json:"outcome"`
+
+	// PendingAt When contacts held the agent.
+	PendingAt *time.Time `json:"pendingAt"`
+
+	// StandbyReady What the desktop said of its CCP in the other Region; null if nothing.
+	StandbyReady *bool `json:"standbyReady"`
+
+	// Streaming Whether the agent's desktop had an open stream.
+	Streaming bool `json:"streaming"`
+
+	// ToRegion Where the agent was told to go.
+	ToRegion *string `json:"toRegion"`
+}
+
+// DrillCounts Agents by outcome, and what would have gone wrong with them.
+type DrillCounts struct {
+	// Cancelled The drill ended before.
+	Cancelled int `json:"cancelled"`
+
+	// Completed Would have gone.
+	Completed int `json:"completed"`
+
+	// Detected Told of it.
+	Detected int `json:"detected"`
+
+	// NotStreaming Told while their desktop had no open stream.
+	NotStreaming int `json:"notStreaming"`
+
+	// Pending Held by contacts.
+	Pending int `json:"pending"`
+
+	// Skipped Not told.
+	Skipped int `json:"skipped"`
+
+	// StandbyNotReady Whose desktop said that its CCP in the other Region is not ready.
+	StandbyNotReady int `json:"standbyNotReady"`
+}
+
+// DrillID The id of a drill.
+//
+// Examples: 019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e5f
+type DrillID = string
+
+// DrillList A page of drills.
+type DrillList struct {
+	// Items The drills, the latest first.
+	Items []Drill `json:"items"`
+
+	// NextCursor Pass it as `cursor` to get the next page. Missing on the last page.
+	NextCursor *NextCursor `json:"nextCursor,omitempty"`
+}
+
+// DrillOutcome How a drill stands for an agent.
+type DrillOutcome string
+
+// DrillRequest Who takes part, and why.
+//
+// Examples: {"agentIds":["87654321-1111-2222-3333-444455556666"],"reason":"Tuesday rehearsal","ttlSeconds":300}
+type DrillRequest struct {
+	// AgentIds The agents.
+	AgentIds []ID `json:"agentIds"`
+
+	// Reason Why, in one line, for the audit trail and the failover's record.
+	Reason ReasonText `json:"reason"`
+
+	// TTLSeconds After so many seconds the drill ends, whoever is still pending.
+	TTLSeconds *int `json:"ttlSeconds,omitempty"`
 }
 
 // Event An event. `event` tells which, and so what `data` holds.
@@ -1863,6 +2025,18 @@ type ListConnectionsParams struct {
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// ListDrillsParams defines parameters for ListDrills.
+type ListDrillsParams struct {
+	// FailoverGroup Only those of this failover group.
+	FailoverGroup *FailoverGroupFilter `form:"failoverGroup,omitempty" json:"failoverGroup,omitempty"`
+
+	// Limit The longest page wanted.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `nextCursor` of the page before. One that is malformed, or of another list, is 400.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // GetEventsParams defines parameters for GetEvents.
 type GetEventsParams struct {
 	// LastEventID As the header `Last-Event-ID`, for the first connection of a page that was reloaded. The header goes first.
@@ -1894,6 +2068,13 @@ type ListFailoverGroupsParams struct {
 
 	// Cursor `nextCursor` of the page before. One that is malformed, or of another list, is 400.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// StartDrillParams defines parameters for StartDrill.
+type StartDrillParams struct {
+	// IdempotencyKey Makes a retry safe: the same key with the same request gives the same answer for 24 hours, and nothing is done twice. The same
+	// key with another request is 422. Keys belong to the caller who sent them.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ResumeFailoverGroupParams defines parameters for ResumeFailoverGroup.
@@ -2038,6 +2219,9 @@ type ReplayWebhookDeliveryParams struct {
 // ReportObservationJSONRequestBody defines body for ReportObservation for application/json ContentType.
 type ReportObservationJSONRequestBody = Report
 
+// StartDrillJSONRequestBody defines body for StartDrill for application/json ContentType.
+type StartDrillJSONRequestBody = DrillRequest
+
 // PauseFailoverGroupJSONRequestBody defines body for PauseFailoverGroup for application/json ContentType.
 type PauseFailoverGroupJSONRequestBody = PauseRequest
 
@@ -2091,6 +2275,12 @@ type ServerInterface interface {
 	// ListConnections List open streams
 	// (GET /v1/connections)
 	ListConnections(w http.ResponseWriter, r *http.Request, params ListConnectionsParams)
+	// ListDrills List drills
+	// (GET /v1/drills)
+	ListDrills(w http.ResponseWriter, r *http.Request, params ListDrillsParams)
+	// GetDrill Report on a drill
+	// (GET /v1/drills/{drillId})
+	GetDrill(w http.ResponseWriter, r *http.Request, drillID DrillID)
 	// GetEvents Stream or read all agents' events
 	// (GET /v1/events)
 	GetEvents(w http.ResponseWriter, r *http.Request, params GetEventsParams)
@@ -2100,6 +2290,9 @@ type ServerInterface interface {
 	// GetFailoverGroup Get a failover group
 	// (GET /v1/failover-groups/{name})
 	GetFailoverGroup(w http.ResponseWriter, r *http.Request, name GroupName)
+	// StartDrill Rehearse a shift with some agents
+	// (POST /v1/failover-groups/{name}/drills)
+	StartDrill(w http.ResponseWriter, r *http.Request, name GroupName, params StartDrillParams)
 	// ResumeFailoverGroup End a group's pause
 	// (DELETE /v1/failover-groups/{name}/pause)
 	ResumeFailoverGroup(w http.ResponseWriter, r *http.Request, name GroupName, params ResumeFailoverGroupParams)
@@ -2241,6 +2434,18 @@ func (_ Unimplemented) ListConnections(w http.ResponseWriter, r *http.Request, p
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// ListDrills List drills
+// (GET /v1/drills)
+func (_ Unimplemented) ListDrills(w http.ResponseWriter, r *http.Request, params ListDrillsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetDrill Report on a drill
+// (GET /v1/drills/{drillId})
+func (_ Unimplemented) GetDrill(w http.ResponseWriter, r *http.Request, drillID DrillID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // GetEvents Stream or read all agents' events
 // (GET /v1/events)
 func (_ Unimplemented) GetEvents(w http.ResponseWriter, r *http.Request, params GetEventsParams) {
@@ -2256,6 +2461,12 @@ func (_ Unimplemented) ListFailoverGroups(w http.ResponseWriter, r *http.Request
 // GetFailoverGroup Get a failover group
 // (GET /v1/failover-groups/{name})
 func (_ Unimplemented) GetFailoverGroup(w http.ResponseWriter, r *http.Request, name GroupName) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// StartDrill Rehearse a shift with some agents
+// (POST /v1/failover-groups/{name}/drills)
+func (_ Unimplemented) StartDrill(w http.ResponseWriter, r *http.Request, name GroupName, params StartDrillParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -2998,6 +3209,91 @@ func (siw *ServerInterfaceWrapper) ListConnections(w http.ResponseWriter, r *htt
 	handler.ServeHTTP(w, r)
 }
 
+// ListDrills operation middleware
+func (siw *ServerInterfaceWrapper) ListDrills(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListDrillsParams
+
+	// ------------- Optional query parameter "failoverGroup" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "failoverGroup", r.URL.Query(), &params.FailoverGroup, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "failoverGroup"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "failoverGroup", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListDrills(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetDrill operation middleware
+func (siw *ServerInterfaceWrapper) GetDrill(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "drillId" -------------
+	var drillID DrillID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "drillId", chi.URLParam(r, "drillId"), &drillID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "drillId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetDrill(w, r, drillID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetEvents operation middleware
 func (siw *ServerInterfaceWrapper) GetEvents(w http.ResponseWriter, r *http.Request) {
 
@@ -3180,6 +3476,56 @@ func (siw *ServerInterfaceWrapper) GetFailoverGroup(w http.ResponseWriter, r *ht
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetFailoverGroup(w, r, name)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// StartDrill operation middleware
+func (siw *ServerInterfaceWrapper) StartDrill(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name GroupName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", chi.URLParam(r, "name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params StartDrillParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.StartDrill(w, r, name, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -4265,6 +4611,12 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Get(options.BaseURL+"/v1/connections", wrapper.ListConnections)
 	})
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/drills", wrapper.ListDrills)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/drills/{drillId}", wrapper.GetDrill)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/events", wrapper.GetEvents)
 	})
 	r.Group(func(r chi.Router) {
@@ -4272,6 +4624,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/failover-groups/{name}", wrapper.GetFailoverGroup)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/v1/failover-groups/{name}/drills", wrapper.StartDrill)
 	})
 	r.Group(func(r chi.Router) {
 		r.Delete(options.BaseURL+"/v1/failover-groups/{name}/pause", wrapper.ResumeFailoverGroup)
@@ -4853,6 +5208,82 @@ func (response ListConnections500ApplicationProblemPlusJSONResponse) VisitListCo
 	return err
 }
 
+type ListDrillsRequestObject struct {
+	Params ListDrillsParams
+}
+
+type ListDrillsResponseObject interface {
+	VisitListDrillsResponse(w http.ResponseWriter) error
+}
+
+type ListDrills200JSONResponse DrillList
+
+func (response ListDrills200JSONResponse) VisitListDrillsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDrills500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response ListDrills500ApplicationProblemPlusJSONResponse) VisitListDrillsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDrillRequestObject struct {
+	DrillID DrillID `json:"drillId"`
+}
+
+type GetDrillResponseObject interface {
+	VisitGetDrillResponse(w http.ResponseWriter) error
+}
+
+type GetDrill200JSONResponse Drill
+
+func (response GetDrill200JSONResponse) VisitGetDrillResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDrill500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response GetDrill500ApplicationProblemPlusJSONResponse) VisitGetDrillResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetEventsRequestObject struct {
 	Params GetEventsParams
 }
@@ -4999,6 +5430,46 @@ type GetFailoverGroup500ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetFailoverGroup500ApplicationProblemPlusJSONResponse) VisitGetFailoverGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartDrillRequestObject struct {
+	Name   GroupName `json:"name"`
+	Params StartDrillParams
+	Body   *StartDrillJSONRequestBody
+}
+
+type StartDrillResponseObject interface {
+	VisitStartDrillResponse(w http.ResponseWriter) error
+}
+
+type StartDrill202JSONResponse Drill
+
+func (response StartDrill202JSONResponse) VisitStartDrillResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartDrill500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response StartDrill500ApplicationProblemPlusJSONResponse) VisitStartDrillResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response); err != nil {
@@ -5783,6 +6254,12 @@ type StrictServerInterface interface {
 	// ListConnections List open streams
 	// (GET /v1/connections)
 	ListConnections(ctx context.Context, request ListConnectionsRequestObject) (ListConnectionsResponseObject, error)
+	// ListDrills List drills
+	// (GET /v1/drills)
+	ListDrills(ctx context.Context, request ListDrillsRequestObject) (ListDrillsResponseObject, error)
+	// GetDrill Report on a drill
+	// (GET /v1/drills/{drillId})
+	GetDrill(ctx context.Context, request GetDrillRequestObject) (GetDrillResponseObject, error)
 	// GetEvents Stream or read all agents' events
 	// (GET /v1/events)
 	GetEvents(ctx context.Context, request GetEventsRequestObject) (GetEventsResponseObject, error)
@@ -5792,6 +6269,9 @@ type StrictServerInterface interface {
 	// GetFailoverGroup Get a failover group
 	// (GET /v1/failover-groups/{name})
 	GetFailoverGroup(ctx context.Context, request GetFailoverGroupRequestObject) (GetFailoverGroupResponseObject, error)
+	// StartDrill Rehearse a shift with some agents
+	// (POST /v1/failover-groups/{name}/drills)
+	StartDrill(ctx context.Context, request StartDrillRequestObject) (StartDrillResponseObject, error)
 	// ResumeFailoverGroup End a group's pause
 	// (DELETE /v1/failover-groups/{name}/pause)
 	ResumeFailoverGroup(ctx context.Context, request ResumeFailoverGroupRequestObject) (ResumeFailoverGroupResponseObject, error)
@@ -6232,6 +6712,58 @@ func (sh *strictHandler) ListConnections(w http.ResponseWriter, r *http.Request,
 	}
 }
 
+// ListDrills operation middleware
+func (sh *strictHandler) ListDrills(w http.ResponseWriter, r *http.Request, params ListDrillsParams) {
+	var request ListDrillsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListDrills(ctx, request.(ListDrillsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListDrills")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListDrillsResponseObject); ok {
+		if err := validResponse.VisitListDrillsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetDrill operation middleware
+func (sh *strictHandler) GetDrill(w http.ResponseWriter, r *http.Request, drillID DrillID) {
+	var request GetDrillRequestObject
+
+	request.DrillID = drillID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetDrill(ctx, request.(GetDrillRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetDrill")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetDrillResponseObject); ok {
+		if err := validResponse.VisitGetDrillResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetEvents operation middleware
 func (sh *strictHandler) GetEvents(w http.ResponseWriter, r *http.Request, params GetEventsParams) {
 	var request GetEventsRequestObject
@@ -6303,6 +6835,40 @@ func (sh *strictHandler) GetFailoverGroup(w http.ResponseWriter, r *http.Request
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetFailoverGroupResponseObject); ok {
 		if err := validResponse.VisitGetFailoverGroupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// StartDrill operation middleware
+func (sh *strictHandler) StartDrill(w http.ResponseWriter, r *http.Request, name GroupName, params StartDrillParams) {
+	var request StartDrillRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	var body StartDrillJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.StartDrill(ctx, request.(StartDrillRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "StartDrill")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(StartDrillResponseObject); ok {
+		if err := validResponse.VisitStartDrillResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

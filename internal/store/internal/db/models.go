@@ -59,6 +59,14 @@ type DistributionChange struct {
 	Conflict      bool
 }
 
+type Drill struct {
+	DrillID       string
+	FailoverGroup string
+	StartedAt     pgtype.Timestamptz
+	EndedAt       pgtype.Timestamptz
+	Report        []byte
+}
+
 type Failover struct {
 	FailoverID        string
 	AgentID           string
