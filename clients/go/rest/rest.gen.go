@@ -153,11 +153,162 @@ func (e DrainingEventEvent) Valid() bool {
 	}
 }
 
+// Defines values for DrillCancelledDataDrill.
+const (
+	DrillCancelledDataDrillTrue DrillCancelledDataDrill = true
+)
+
+// Valid indicates whether the value is a known member of the DrillCancelledDataDrill enum.
+func (e DrillCancelledDataDrill) Valid() bool {
+	switch e {
+	case DrillCancelledDataDrillTrue:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DrillCancelledEventEvent.
+const (
+	DrillCancelledEventEventDrillCancelled DrillCancelledEventEvent = "drillCancelled"
+)
+
+// Valid indicates whether the value is a known member of the DrillCancelledEventEvent enum.
+func (e DrillCancelledEventEvent) Valid() bool {
+	switch e {
+	case DrillCancelledEventEventDrillCancelled:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DrillCompletedDataDrill.
+const (
+	DrillCompletedDataDrillTrue DrillCompletedDataDrill = true
+)
+
+// Valid indicates whether the value is a known member of the DrillCompletedDataDrill enum.
+func (e DrillCompletedDataDrill) Valid() bool {
+	switch e {
+	case DrillCompletedDataDrillTrue:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DrillCompletedEventEvent.
+const (
+	DrillCompletedEventEventDrillCompleted DrillCompletedEventEvent = "drillCompleted"
+)
+
+// Valid indicates whether the value is a known member of the DrillCompletedEventEvent enum.
+func (e DrillCompletedEventEvent) Valid() bool {
+	switch e {
+	case DrillCompletedEventEventDrillCompleted:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DrillDetectedDataDrill.
+const (
+	DrillDetectedDataDrillTrue DrillDetectedDataDrill = true
+)
+
+// Valid indicates whether the value is a known member of the DrillDetectedDataDrill enum.
+func (e DrillDetectedDataDrill) Valid() bool {
+	switch e {
+	case DrillDetectedDataDrillTrue:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DrillDetectedEventEvent.
+const (
+	DrillDetectedEventEventDrillDetected DrillDetectedEventEvent = "drillDetected"
+)
+
+// Valid indicates whether the value is a known member of the DrillDetectedEventEvent enum.
+func (e DrillDetectedEventEvent) Valid() bool {
+	switch e {
+	case DrillDetectedEventEventDrillDetected:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DrillOutcome.
+const (
+	DrillOutcomeCancelled DrillOutcome = "cancelled"
+	DrillOutcomeCompleted DrillOutcome = "completed"
+	DrillOutcomeDetected  DrillOutcome = "detected"
+	DrillOutcomePending   DrillOutcome = "pending"
+	DrillOutcomeSkipped   DrillOutcome = "skipped"
+)
+
+// Valid indicates whether the value is a known member of the DrillOutcome enum.
+func (e DrillOutcome) Valid() bool {
+	switch e {
+	case DrillOutcomeCancelled:
+		return true
+	case DrillOutcomeCompleted:
+		return true
+	case DrillOutcomeDetected:
+		return true
+	case DrillOutcomePending:
+		return true
+	case DrillOutcomeSkipped:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DrillPendingDataDrill.
+const (
+	DrillPendingDataDrillTrue DrillPendingDataDrill = true
+)
+
+// Valid indicates whether the value is a known member of the DrillPendingDataDrill enum.
+func (e DrillPendingDataDrill) Valid() bool {
+	switch e {
+	case DrillPendingDataDrillTrue:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DrillPendingEventEvent.
+const (
+	DrillPendingEventEventDrillPending DrillPendingEventEvent = "drillPending"
+)
+
+// Valid indicates whether the value is a known member of the DrillPendingEventEvent enum.
+func (e DrillPendingEventEvent) Valid() bool {
+	switch e {
+	case DrillPendingEventEventDrillPending:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for EventName.
 const (
 	EventNameConfigureError         EventName = "configureError"
 	EventNameConfigureErrorCleared  EventName = "configureErrorCleared"
 	EventNameDraining               EventName = "draining"
+	EventNameDrillCancelled         EventName = "drillCancelled"
+	EventNameDrillCompleted         EventName = "drillCompleted"
+	EventNameDrillDetected          EventName = "drillDetected"
+	EventNameDrillPending           EventName = "drillPending"
 	EventNameFailoverCancelled      EventName = "failoverCancelled"
 	EventNameFailoverCompleted      EventName = "failoverCompleted"
 	EventNameFailoverDetected       EventName = "failoverDetected"
@@ -178,6 +329,14 @@ func (e EventName) Valid() bool {
 	case EventNameConfigureErrorCleared:
 		return true
 	case EventNameDraining:
+		return true
+	case EventNameDrillCancelled:
+		return true
+	case EventNameDrillCompleted:
+		return true
+	case EventNameDrillDetected:
+		return true
+	case EventNameDrillPending:
 		return true
 	case EventNameFailoverCancelled:
 		return true
@@ -1070,6 +1229,306 @@ type DrainingEvent struct {
 
 // DrainingEventEvent defines model for DrainingEvent.Event.
 type DrainingEventEvent string
+
+// Drill A shift that is only told.
+type Drill struct {
+	// Agents The agents, as they were named.
+	Agents []DrillAgent `json:"agents"`
+
+	// By Who began it.
+	By string `json:"by"`
+
+	// Counts Agents by outcome, and what would have gone wrong with them.
+	Counts DrillCounts `json:"counts"`
+
+	// DrillID The id of a drill.
+	//
+	// Examples: 019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e5f
+	DrillID DrillID `json:"drillId"`
+
+	// EndedAt When it ended; null while it is under way.
+	EndedAt *time.Time `json:"endedAt"`
+
+	// FailoverGroup The failover group.
+	FailoverGroup string `json:"failoverGroup"`
+
+	// Reason Why.
+	Reason string `json:"reason"`
+
+	// StartedAt When it began; null if it has not yet.
+	StartedAt *time.Time `json:"startedAt"`
+
+	// Until When it ends at the latest.
+	Until *time.Time `json:"until"`
+}
+
+// DrillAgent One agent's part of a drill.
+type DrillAgent struct {
+	// AgentID The agent.
+	AgentID string `json:"agentId"`
+
+	// CancelledAt When it was cancelled.
+	CancelledAt *time.Time `json:"cancelledAt"`
+
+	// CompletedAt When the agent would have gone.
+	CompletedAt *time.Time `json:"completedAt"`
+
+	// ContactIds The contacts that held the agent.
+	ContactIds []string `json:"contactIds"`
+
+	// Detail Why it was skipped or cancelled.
+	Detail *string `json:"detail"`
+
+	// FromRegion Where the agent works.
+	FromRegion *string `json:"fromRegion"`
+
+	// Outcome How a drill stands for an agent.
+	Outcome DrillOutcome `json:"outcome"`
+
+	// PendingAt When contacts held the agent.
+	PendingAt *time.Time `json:"pendingAt"`
+
+	// StandbyReady What the desktop said of its CCP in the other Region; null if nothing.
+	StandbyReady *bool `json:"standbyReady"`
+
+	// Streaming Whether the agent's desktop had an open stream.
+	Streaming bool `json:"streaming"`
+
+	// ToRegion Where the agent was told to go.
+	ToRegion *string `json:"toRegion"`
+}
+
+// DrillCancelledData Part of a rehearsal; nothing real has happened. The rehearsal ended before, or a real failover began.
+type DrillCancelledData struct {
+	// ActiveRegion Where the agent works.
+	ActiveRegion string `json:"activeRegion"`
+
+	// AgentID The agent whom the event is about.
+	//
+	// Examples: 87654321-1111-2222-3333-444455556666
+	AgentID EventAgentID `json:"agentId"`
+
+	// CancelledRegion Where the agent would have gone.
+	CancelledRegion string `json:"cancelledRegion"`
+
+	// Drill It is a drill.
+	Drill DrillCancelledDataDrill `json:"drill"`
+
+	// DrillID The id of a drill.
+	//
+	// Examples: 019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e5f
+	DrillID DrillID `json:"drillId"`
+
+	// Time When it happened, as the service decided it.
+	//
+	// Examples: 2026-11-21T10:15:30.250Z
+	Time EventTime `json:"time"`
+}
+
+// DrillCancelledDataDrill It is a drill.
+type DrillCancelledDataDrill bool
+
+// DrillCancelledEvent The event `drillCancelled`.
+type DrillCancelledEvent struct {
+	// Data Part of a rehearsal; nothing real has happened. The rehearsal ended before, or a real failover began.
+	Data  DrillCancelledData       `json:"data"`
+	Event DrillCancelledEventEvent `json:"event"`
+
+	// ID The opaque cursor of the event, stable across replicas and reconnects.
+	//
+	// Examples: 0198f6c0-1790000000000-42
+	ID EventID `json:"id"`
+}
+
+// DrillCancelledEventEvent defines model for DrillCancelledEvent.Event.
+type DrillCancelledEventEvent string
+
+// DrillCompletedData Part of a rehearsal; nothing real has happened. The agent would have gone.
+type DrillCompletedData struct {
+	// ActiveRegion Where the agent would work.
+	ActiveRegion string `json:"activeRegion"`
+
+	// AgentID The agent whom the event is about.
+	//
+	// Examples: 87654321-1111-2222-3333-444455556666
+	AgentID EventAgentID `json:"agentId"`
+
+	// Drill It is a drill.
+	Drill DrillCompletedDataDrill `json:"drill"`
+
+	// DrillID The id of a drill.
+	//
+	// Examples: 019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e5f
+	DrillID DrillID `json:"drillId"`
+
+	// PreviousRegion Where the agent works.
+	PreviousRegion string `json:"previousRegion"`
+
+	// Time When it happened, as the service decided it.
+	//
+	// Examples: 2026-11-21T10:15:30.250Z
+	Time EventTime `json:"time"`
+}
+
+// DrillCompletedDataDrill It is a drill.
+type DrillCompletedDataDrill bool
+
+// DrillCompletedEvent The event `drillCompleted`.
+type DrillCompletedEvent struct {
+	// Data Part of a rehearsal; nothing real has happened. The agent would have gone.
+	Data  DrillCompletedData       `json:"data"`
+	Event DrillCompletedEventEvent `json:"event"`
+
+	// ID The opaque cursor of the event, stable across replicas and reconnects.
+	//
+	// Examples: 0198f6c0-1790000000000-42
+	ID EventID `json:"id"`
+}
+
+// DrillCompletedEventEvent defines model for DrillCompletedEvent.Event.
+type DrillCompletedEventEvent string
+
+// DrillCounts Agents by outcome, and what would have gone wrong with them.
+type DrillCounts struct {
+	// Cancelled The drill ended before.
+	Cancelled int `json:"cancelled"`
+
+	// Completed Would have gone.
+	Completed int `json:"completed"`
+
+	// Detected Told of it.
+	Detected int `json:"detected"`
+
+	// NotStreaming Told while their desktop had no open stream.
+	NotStreaming int `json:"notStreaming"`
+
+	// Pending Held by contacts.
+	Pending int `json:"pending"`
+
+	// Skipped Not told.
+	Skipped int `json:"skipped"`
+
+	// StandbyNotReady Whose desktop said that its CCP in the other Region is not ready.
+	StandbyNotReady int `json:"standbyNotReady"`
+}
+
+// DrillDetectedData Part of a rehearsal; nothing real has happened. A rehearsal begins, told as `failoverDetected`, and nothing real.
+type DrillDetectedData struct {
+	// AgentID The agent whom the event is about.
+	//
+	// Examples: 87654321-1111-2222-3333-444455556666
+	AgentID EventAgentID `json:"agentId"`
+
+	// Drill It is a drill.
+	Drill DrillDetectedDataDrill `json:"drill"`
+
+	// DrillID The id of a drill.
+	//
+	// Examples: 019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e5f
+	DrillID DrillID `json:"drillId"`
+
+	// NextActiveRegion Where the agent would go.
+	NextActiveRegion string `json:"nextActiveRegion"`
+
+	// Time When it happened, as the service decided it.
+	//
+	// Examples: 2026-11-21T10:15:30.250Z
+	Time EventTime `json:"time"`
+}
+
+// DrillDetectedDataDrill It is a drill.
+type DrillDetectedDataDrill bool
+
+// DrillDetectedEvent The event `drillDetected`.
+type DrillDetectedEvent struct {
+	// Data Part of a rehearsal; nothing real has happened. A rehearsal begins, told as `failoverDetected`, and nothing real.
+	Data  DrillDetectedData       `json:"data"`
+	Event DrillDetectedEventEvent `json:"event"`
+
+	// ID The opaque cursor of the event, stable across replicas and reconnects.
+	//
+	// Examples: 0198f6c0-1790000000000-42
+	ID EventID `json:"id"`
+}
+
+// DrillDetectedEventEvent defines model for DrillDetectedEvent.Event.
+type DrillDetectedEventEvent string
+
+// DrillID The id of a drill.
+//
+// Examples: 019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e5f
+type DrillID = string
+
+// DrillList A page of drills.
+type DrillList struct {
+	// Items The drills, the latest first.
+	Items []Drill `json:"items"`
+
+	// NextCursor Pass it as `cursor` to get the next page. Missing on the last page.
+	NextCursor *NextCursor `json:"nextCursor,omitempty"`
+}
+
+// DrillOutcome How a drill stands for an agent.
+type DrillOutcome string
+
+// DrillPendingData Part of a rehearsal; nothing real has happened. Contacts would hold the agent.
+type DrillPendingData struct {
+	// AgentID The agent whom the event is about.
+	//
+	// Examples: 87654321-1111-2222-3333-444455556666
+	AgentID EventAgentID `json:"agentId"`
+
+	// ContactIds The contacts that would hold the agent.
+	ContactIds []string `json:"contactIds"`
+
+	// Drill It is a drill.
+	Drill DrillPendingDataDrill `json:"drill"`
+
+	// DrillID The id of a drill.
+	//
+	// Examples: 019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e5f
+	DrillID DrillID `json:"drillId"`
+
+	// NextActiveRegion Where the agent would go.
+	NextActiveRegion string `json:"nextActiveRegion"`
+
+	// Time When it happened, as the service decided it.
+	//
+	// Examples: 2026-11-21T10:15:30.250Z
+	Time EventTime `json:"time"`
+}
+
+// DrillPendingDataDrill It is a drill.
+type DrillPendingDataDrill bool
+
+// DrillPendingEvent The event `drillPending`.
+type DrillPendingEvent struct {
+	// Data Part of a rehearsal; nothing real has happened. Contacts would hold the agent.
+	Data  DrillPendingData       `json:"data"`
+	Event DrillPendingEventEvent `json:"event"`
+
+	// ID The opaque cursor of the event, stable across replicas and reconnects.
+	//
+	// Examples: 0198f6c0-1790000000000-42
+	ID EventID `json:"id"`
+}
+
+// DrillPendingEventEvent defines model for DrillPendingEvent.Event.
+type DrillPendingEventEvent string
+
+// DrillRequest Who takes part, and why.
+//
+// Examples: {"agentIds":["87654321-1111-2222-3333-444455556666"],"reason":"Tuesday rehearsal","ttlSeconds":300}
+type DrillRequest struct {
+	// AgentIds The agents.
+	AgentIds []ID `json:"agentIds"`
+
+	// Reason Why, in one line, for the audit trail and the failover's record.
+	Reason ReasonText `json:"reason"`
+
+	// TTLSeconds After so many seconds the drill ends, whoever is still pending.
+	TTLSeconds *int `json:"ttlSeconds,omitempty"`
+}
 
 // Event An event. `event` tells which, and so what `data` holds.
 type Event struct {
@@ -2628,6 +3087,18 @@ type ListConnectionsParams struct {
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// ListDrillsParams defines parameters for ListDrills.
+type ListDrillsParams struct {
+	// FailoverGroup Only those of this failover group.
+	FailoverGroup *FailoverGroupFilter `form:"failoverGroup,omitempty" json:"failoverGroup,omitempty"`
+
+	// Limit The longest page wanted.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `nextCursor` of the page before. One that is malformed, or of another list, is 400.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // GetEventsParams defines parameters for GetEvents.
 type GetEventsParams struct {
 	// LastEventID As the header `Last-Event-ID`, for the first connection of a page that was reloaded. The header goes first.
@@ -2659,6 +3130,13 @@ type ListFailoverGroupsParams struct {
 
 	// Cursor `nextCursor` of the page before. One that is malformed, or of another list, is 400.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// StartDrillParams defines parameters for StartDrill.
+type StartDrillParams struct {
+	// IdempotencyKey Makes a retry safe: the same key with the same request gives the same answer for 24 hours, and nothing is done twice. The same
+	// key with another request is 422. Keys belong to the caller who sent them.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ResumeFailoverGroupParams defines parameters for ResumeFailoverGroup.
@@ -2802,6 +3280,9 @@ type ReplayWebhookDeliveryParams struct {
 
 // ReportObservationJSONRequestBody defines body for ReportObservation for application/json ContentType.
 type ReportObservationJSONRequestBody = Report
+
+// StartDrillJSONRequestBody defines body for StartDrill for application/json ContentType.
+type StartDrillJSONRequestBody = DrillRequest
 
 // PauseFailoverGroupJSONRequestBody defines body for PauseFailoverGroup for application/json ContentType.
 type PauseFailoverGroupJSONRequestBody = PauseRequest
@@ -3121,6 +3602,142 @@ func (t *Event) MergeFailoverResumedEvent(v FailoverResumedEvent) error {
 	return err
 }
 
+// AsDrillDetectedEvent returns the union data inside the Event as a DrillDetectedEvent
+func (t Event) AsDrillDetectedEvent() (DrillDetectedEvent, error) {
+	var body DrillDetectedEvent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromDrillDetectedEvent overwrites any union data inside the Event as the provided DrillDetectedEvent
+func (t *Event) FromDrillDetectedEvent(v DrillDetectedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"drillDetected"}`))
+	t.union = b
+	return err
+}
+
+// MergeDrillDetectedEvent performs a merge with any union data inside the Event, using the provided DrillDetectedEvent
+func (t *Event) MergeDrillDetectedEvent(v DrillDetectedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"drillDetected"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsDrillPendingEvent returns the union data inside the Event as a DrillPendingEvent
+func (t Event) AsDrillPendingEvent() (DrillPendingEvent, error) {
+	var body DrillPendingEvent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromDrillPendingEvent overwrites any union data inside the Event as the provided DrillPendingEvent
+func (t *Event) FromDrillPendingEvent(v DrillPendingEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"drillPending"}`))
+	t.union = b
+	return err
+}
+
+// MergeDrillPendingEvent performs a merge with any union data inside the Event, using the provided DrillPendingEvent
+func (t *Event) MergeDrillPendingEvent(v DrillPendingEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"drillPending"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsDrillCompletedEvent returns the union data inside the Event as a DrillCompletedEvent
+func (t Event) AsDrillCompletedEvent() (DrillCompletedEvent, error) {
+	var body DrillCompletedEvent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromDrillCompletedEvent overwrites any union data inside the Event as the provided DrillCompletedEvent
+func (t *Event) FromDrillCompletedEvent(v DrillCompletedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"drillCompleted"}`))
+	t.union = b
+	return err
+}
+
+// MergeDrillCompletedEvent performs a merge with any union data inside the Event, using the provided DrillCompletedEvent
+func (t *Event) MergeDrillCompletedEvent(v DrillCompletedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"drillCompleted"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsDrillCancelledEvent returns the union data inside the Event as a DrillCancelledEvent
+func (t Event) AsDrillCancelledEvent() (DrillCancelledEvent, error) {
+	var body DrillCancelledEvent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromDrillCancelledEvent overwrites any union data inside the Event as the provided DrillCancelledEvent
+func (t *Event) FromDrillCancelledEvent(v DrillCancelledEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"drillCancelled"}`))
+	t.union = b
+	return err
+}
+
+// MergeDrillCancelledEvent performs a merge with any union data inside the Event, using the provided DrillCancelledEvent
+func (t *Event) MergeDrillCancelledEvent(v DrillCancelledEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"event":"drillCancelled"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
 // AsConfigureErrorEvent returns the union data inside the Event as a ConfigureErrorEvent
 func (t Event) AsConfigureErrorEvent() (ConfigureErrorEvent, error) {
 	var body ConfigureErrorEvent
@@ -3277,6 +3894,14 @@ func (t Event) ValueByDiscriminator() (interface{}, error) {
 		return t.AsConfigureErrorClearedEvent()
 	case "draining":
 		return t.AsDrainingEvent()
+	case "drillCancelled":
+		return t.AsDrillCancelledEvent()
+	case "drillCompleted":
+		return t.AsDrillCompletedEvent()
+	case "drillDetected":
+		return t.AsDrillDetectedEvent()
+	case "drillPending":
+		return t.AsDrillPendingEvent()
 	case "failoverCancelled":
 		return t.AsFailoverCancelledEvent()
 	case "failoverCompleted":
@@ -3517,6 +4142,20 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/connections (the `ListConnections` operationId).
 	ListConnections(ctx context.Context, params *ListConnectionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListDrills List drills
+	//
+	// Drills and what came of them, the latest first.
+	//
+	// Corresponds with GET /v1/drills (the `ListDrills` operationId).
+	ListDrills(ctx context.Context, params *ListDrillsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetDrill Report on a drill
+	//
+	// What the drill was for each agent, so far or in the end.
+	//
+	// Corresponds with GET /v1/drills/{drillId} (the `GetDrill` operationId).
+	GetDrill(ctx context.Context, drillID DrillID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetEvents Stream or read all agents' events
 	//
 	// As `GET /v1/agents/{agentId}/events`, for every agent: for consoles and other services. A stream that does not resume begins
@@ -3539,6 +4178,28 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/failover-groups/{name} (the `GetFailoverGroup` operationId).
 	GetFailoverGroup(ctx context.Context, name GroupName, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StartDrillWithBody Rehearse a shift with some agents
+	//
+	// Tells the desktops of these agents of a shift that is none, by events of their own names (`drillDetected` and so on) whose data carry `drill: true`. A desktop that does not know the names
+	// ignores them. Nothing that is real changes, in the service or in Amazon Connect; a real failover ends the drill for its agent. Each goes through the drill by the contacts that are known of it, and what
+	// is left is cancelled after `ttlSeconds`. One drill at a time in a failover group (422).
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/failover-groups/{name}/drills (the `StartDrill` operationId).
+	StartDrillWithBody(ctx context.Context, name GroupName, params *StartDrillParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StartDrill Rehearse a shift with some agents
+	//
+	// Tells the desktops of these agents of a shift that is none, by events of their own names (`drillDetected` and so on) whose data carry `drill: true`. A desktop that does not know the names
+	// ignores them. Nothing that is real changes, in the service or in Amazon Connect; a real failover ends the drill for its agent. Each goes through the drill by the contacts that are known of it, and what
+	// is left is cancelled after `ttlSeconds`. One drill at a time in a failover group (422).
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/failover-groups/{name}/drills (the `StartDrill` operationId).
+	StartDrill(ctx context.Context, name GroupName, params *StartDrillParams, body StartDrillJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ResumeFailoverGroup End a group's pause
 	//
@@ -4007,6 +4668,40 @@ func (c *Client) ListConnections(ctx context.Context, params *ListConnectionsPar
 	return c.Client.Do(req)
 }
 
+// ListDrills List drills
+//
+// Drills and what came of them, the latest first.
+//
+// Corresponds with GET /v1/drills (the `ListDrills` operationId).
+func (c *Client) ListDrills(ctx context.Context, params *ListDrillsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListDrillsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDrill Report on a drill
+//
+// What the drill was for each agent, so far or in the end.
+//
+// Corresponds with GET /v1/drills/{drillId} (the `GetDrill` operationId).
+func (c *Client) GetDrill(ctx context.Context, drillID DrillID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDrillRequest(c.Server, drillID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetEvents Stream or read all agents' events
 //
 // As `GET /v1/agents/{agentId}/events`, for every agent: for consoles and other services. A stream that does not resume begins
@@ -4050,6 +4745,48 @@ func (c *Client) ListFailoverGroups(ctx context.Context, params *ListFailoverGro
 // Corresponds with GET /v1/failover-groups/{name} (the `GetFailoverGroup` operationId).
 func (c *Client) GetFailoverGroup(ctx context.Context, name GroupName, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetFailoverGroupRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StartDrillWithBody Rehearse a shift with some agents
+//
+// Tells the desktops of these agents of a shift that is none, by events of their own names (`drillDetected` and so on) whose data carry `drill: true`. A desktop that does not know the names
+// ignores them. Nothing that is real changes, in the service or in Amazon Connect; a real failover ends the drill for its agent. Each goes through the drill by the contacts that are known of it, and what
+// is left is cancelled after `ttlSeconds`. One drill at a time in a failover group (422).
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/failover-groups/{name}/drills (the `StartDrill` operationId).
+func (c *Client) StartDrillWithBody(ctx context.Context, name GroupName, params *StartDrillParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStartDrillRequestWithBody(c.Server, name, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StartDrill Rehearse a shift with some agents
+//
+// Tells the desktops of these agents of a shift that is none, by events of their own names (`drillDetected` and so on) whose data carry `drill: true`. A desktop that does not know the names
+// ignores them. Nothing that is real changes, in the service or in Amazon Connect; a real failover ends the drill for its agent. Each goes through the drill by the contacts that are known of it, and what
+// is left is cancelled after `ttlSeconds`. One drill at a time in a failover group (422).
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/failover-groups/{name}/drills (the `StartDrill` operationId).
+func (c *Client) StartDrill(ctx context.Context, name GroupName, params *StartDrillParams, body StartDrillJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStartDrillRequest(c.Server, name, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5258,6 +5995,118 @@ func NewListConnectionsRequest(server string, params *ListConnectionsParams) (*h
 	return req, nil
 }
 
+// NewListDrillsRequest constructs an http.Request for the ListDrills method
+func NewListDrillsRequest(server string, params *ListDrillsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/drills")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.FailoverGroup != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "failoverGroup", *params.FailoverGroup, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetDrillRequest constructs an http.Request for the GetDrill method
+func NewGetDrillRequest(server string, drillID DrillID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "drillId", drillID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/drills/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetEventsRequest constructs an http.Request for the GetEvents method
 func NewGetEventsRequest(server string, params *GetEventsParams) (*http.Request, error) {
 	var err error
@@ -5482,6 +6331,68 @@ func NewGetFailoverGroupRequest(server string, name GroupName) (*http.Request, e
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewStartDrillRequest calls the generic StartDrill builder with application/json body
+func NewStartDrillRequest(server string, name GroupName, params *StartDrillParams, body StartDrillJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewStartDrillRequestWithBody(server, name, params, "application/json", bodyReader)
+}
+
+// NewStartDrillRequestWithBody constructs an http.Request for the StartDrill method, with any body, and a specified content type
+func NewStartDrillRequestWithBody(server string, name GroupName, params *StartDrillParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/failover-groups/%s/drills", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -6818,6 +7729,24 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/connections (the `ListConnections` operationId).
 	ListConnectionsWithResponse(ctx context.Context, params *ListConnectionsParams, reqEditors ...RequestEditorFn) (*ListConnectionsResponse, error)
 
+	// ListDrillsWithResponse List drills
+	//
+	// Drills and what came of them, the latest first.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/drills (the `ListDrills` operationId).
+	ListDrillsWithResponse(ctx context.Context, params *ListDrillsParams, reqEditors ...RequestEditorFn) (*ListDrillsResponse, error)
+
+	// GetDrillWithResponse Report on a drill
+	//
+	// What the drill was for each agent, so far or in the end.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/drills/{drillId} (the `GetDrill` operationId).
+	GetDrillWithResponse(ctx context.Context, drillID DrillID, reqEditors ...RequestEditorFn) (*GetDrillResponse, error)
+
 	// GetEventsWithResponse Stream or read all agents' events
 	//
 	// As `GET /v1/agents/{agentId}/events`, for every agent: for consoles and other services. A stream that does not resume begins
@@ -6846,6 +7775,28 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/failover-groups/{name} (the `GetFailoverGroup` operationId).
 	GetFailoverGroupWithResponse(ctx context.Context, name GroupName, reqEditors ...RequestEditorFn) (*GetFailoverGroupResponse, error)
+
+	// StartDrillWithBodyWithResponse Rehearse a shift with some agents
+	//
+	// Tells the desktops of these agents of a shift that is none, by events of their own names (`drillDetected` and so on) whose data carry `drill: true`. A desktop that does not know the names
+	// ignores them. Nothing that is real changes, in the service or in Amazon Connect; a real failover ends the drill for its agent. Each goes through the drill by the contacts that are known of it, and what
+	// is left is cancelled after `ttlSeconds`. One drill at a time in a failover group (422).
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/failover-groups/{name}/drills (the `StartDrill` operationId).
+	StartDrillWithBodyWithResponse(ctx context.Context, name GroupName, params *StartDrillParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StartDrillResponse, error)
+
+	// StartDrillWithResponse Rehearse a shift with some agents
+	//
+	// Tells the desktops of these agents of a shift that is none, by events of their own names (`drillDetected` and so on) whose data carry `drill: true`. A desktop that does not know the names
+	// ignores them. Nothing that is real changes, in the service or in Amazon Connect; a real failover ends the drill for its agent. Each goes through the drill by the contacts that are known of it, and what
+	// is left is cancelled after `ttlSeconds`. One drill at a time in a failover group (422).
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/failover-groups/{name}/drills (the `StartDrill` operationId).
+	StartDrillWithResponse(ctx context.Context, name GroupName, params *StartDrillParams, body StartDrillJSONRequestBody, reqEditors ...RequestEditorFn) (*StartDrillResponse, error)
 
 	// ResumeFailoverGroupWithResponse End a group's pause
 	//
@@ -7690,6 +8641,116 @@ func (r ListConnectionsResponse) ContentType() string {
 	return ""
 }
 
+type ListDrillsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DrillList
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListDrillsResponse) GetJSON200() *DrillList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ListDrillsResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListDrillsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListDrillsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListDrillsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListDrillsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListDrillsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetDrillResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Drill
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetDrillResponse) GetJSON200() *Drill {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r GetDrillResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetDrillResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetDrillResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetDrillResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetDrillResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetDrillResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetEventsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -7828,6 +8889,61 @@ func (r GetFailoverGroupResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetFailoverGroupResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type StartDrillResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Drill
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r StartDrillResponse) GetJSON202() *Drill {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r StartDrillResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r StartDrillResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r StartDrillResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StartDrillResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StartDrillResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StartDrillResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -9027,6 +10143,36 @@ func (c *ClientWithResponses) ListConnectionsWithResponse(ctx context.Context, p
 	return ParseListConnectionsResponse(rsp)
 }
 
+// ListDrillsWithResponse List drills
+//
+// Drills and what came of them, the latest first.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/drills (the `ListDrills` operationId).
+func (c *ClientWithResponses) ListDrillsWithResponse(ctx context.Context, params *ListDrillsParams, reqEditors ...RequestEditorFn) (*ListDrillsResponse, error) {
+	rsp, err := c.ListDrills(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListDrillsResponse(rsp)
+}
+
+// GetDrillWithResponse Report on a drill
+//
+// What the drill was for each agent, so far or in the end.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/drills/{drillId} (the `GetDrill` operationId).
+func (c *ClientWithResponses) GetDrillWithResponse(ctx context.Context, drillID DrillID, reqEditors ...RequestEditorFn) (*GetDrillResponse, error) {
+	rsp, err := c.GetDrill(ctx, drillID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetDrillResponse(rsp)
+}
+
 // GetEventsWithResponse Stream or read all agents' events
 //
 // As `GET /v1/agents/{agentId}/events`, for every agent: for consoles and other services. A stream that does not resume begins
@@ -9072,6 +10218,40 @@ func (c *ClientWithResponses) GetFailoverGroupWithResponse(ctx context.Context, 
 		return nil, err
 	}
 	return ParseGetFailoverGroupResponse(rsp)
+}
+
+// StartDrillWithBodyWithResponse Rehearse a shift with some agents
+//
+// Tells the desktops of these agents of a shift that is none, by events of their own names (`drillDetected` and so on) whose data carry `drill: true`. A desktop that does not know the names
+// ignores them. Nothing that is real changes, in the service or in Amazon Connect; a real failover ends the drill for its agent. Each goes through the drill by the contacts that are known of it, and what
+// is left is cancelled after `ttlSeconds`. One drill at a time in a failover group (422).
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/failover-groups/{name}/drills (the `StartDrill` operationId).
+func (c *ClientWithResponses) StartDrillWithBodyWithResponse(ctx context.Context, name GroupName, params *StartDrillParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StartDrillResponse, error) {
+	rsp, err := c.StartDrillWithBody(ctx, name, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStartDrillResponse(rsp)
+}
+
+// StartDrillWithResponse Rehearse a shift with some agents
+//
+// Tells the desktops of these agents of a shift that is none, by events of their own names (`drillDetected` and so on) whose data carry `drill: true`. A desktop that does not know the names
+// ignores them. Nothing that is real changes, in the service or in Amazon Connect; a real failover ends the drill for its agent. Each goes through the drill by the contacts that are known of it, and what
+// is left is cancelled after `ttlSeconds`. One drill at a time in a failover group (422).
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/failover-groups/{name}/drills (the `StartDrill` operationId).
+func (c *ClientWithResponses) StartDrillWithResponse(ctx context.Context, name GroupName, params *StartDrillParams, body StartDrillJSONRequestBody, reqEditors ...RequestEditorFn) (*StartDrillResponse, error) {
+	rsp, err := c.StartDrill(ctx, name, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStartDrillResponse(rsp)
 }
 
 // ResumeFailoverGroupWithResponse End a group's pause
@@ -9862,6 +11042,86 @@ func ParseListConnectionsResponse(rsp *http.Response) (*ListConnectionsResponse,
 	return response, nil
 }
 
+// ParseListDrillsResponse parses an HTTP response from a ListDrillsWithResponse call
+func ParseListDrillsResponse(rsp *http.Response) (*ListDrillsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListDrillsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DrillList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetDrillResponse parses an HTTP response from a GetDrillWithResponse call
+func ParseGetDrillResponse(rsp *http.Response) (*GetDrillResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetDrillResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Drill
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetEventsResponse parses an HTTP response from a GetEventsWithResponse call
 func ParseGetEventsResponse(rsp *http.Response) (*GetEventsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -9951,6 +11211,46 @@ func ParseGetFailoverGroupResponse(rsp *http.Response) (*GetFailoverGroupRespons
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseStartDrillResponse parses an HTTP response from a StartDrillWithResponse call
+func ParseStartDrillResponse(rsp *http.Response) (*StartDrillResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StartDrillResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Drill
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

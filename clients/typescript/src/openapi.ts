@@ -522,6 +522,68 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/failover-groups/{name}/drills": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Rehearse a shift with some agents
+         * @description Tells the desktops of these agents of a shift that is none, by events of their own names (`drillDetected` and so on) whose data carry `drill: true`. A desktop that does not know the names
+         *     ignores them. Nothing that is real changes, in the service or in Amazon Connect; a real failover ends the drill for its agent. Each goes through the drill by the contacts that are known of it, and what
+         *     is left is cancelled after `ttlSeconds`. One drill at a time in a failover group (422).
+         */
+        post: operations["startDrill"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/drills": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List drills
+         * @description Drills and what came of them, the latest first.
+         */
+        get: operations["listDrills"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/drills/{drillId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Report on a drill
+         * @description What the drill was for each agent, so far or in the end.
+         */
+        get: operations["getDrill"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/events": {
         parameters: {
             query?: never;
@@ -1552,6 +1614,120 @@ export interface components {
             items: components["schemas"]["Delivery"][];
             nextCursor?: components["schemas"]["NextCursor"];
         };
+        /**
+         * @description The id of a drill.
+         * @example 019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e5f
+         */
+        DrillId: string;
+        /**
+         * @description Who takes part, and why.
+         * @example {
+         *       "agentIds": [
+         *         "87654321-1111-2222-3333-444455556666"
+         *       ],
+         *       "reason": "Tuesday rehearsal",
+         *       "ttlSeconds": 300
+         *     }
+         */
+        DrillRequest: {
+            /** @description The agents. */
+            agentIds: components["schemas"]["Id"][];
+            reason: components["schemas"]["ReasonText"];
+            /**
+             * @description After so many seconds the drill ends, whoever is still pending.
+             * @default 600
+             */
+            ttlSeconds: number;
+        };
+        /** @description A shift that is only told. */
+        Drill: {
+            drillId: components["schemas"]["DrillId"];
+            /** @description The failover group. */
+            failoverGroup: string;
+            /** @description Who began it. */
+            by: string;
+            /** @description Why. */
+            reason: string;
+            /**
+             * Format: date-time
+             * @description When it began; null if it has not yet.
+             */
+            startedAt: string | null;
+            /**
+             * Format: date-time
+             * @description When it ends at the latest.
+             */
+            until: string | null;
+            /**
+             * Format: date-time
+             * @description When it ended; null while it is under way.
+             */
+            endedAt: string | null;
+            counts: components["schemas"]["DrillCounts"];
+            /** @description The agents, as they were named. */
+            agents: components["schemas"]["DrillAgent"][];
+        };
+        /** @description Agents by outcome, and what would have gone wrong with them. */
+        DrillCounts: {
+            /** @description Told of it. */
+            detected: number;
+            /** @description Held by contacts. */
+            pending: number;
+            /** @description Would have gone. */
+            completed: number;
+            /** @description The drill ended before. */
+            cancelled: number;
+            /** @description Not told. */
+            skipped: number;
+            /** @description Told while their desktop had no open stream. */
+            notStreaming: number;
+            /** @description Whose desktop said that its CCP in the other Region is not ready. */
+            standbyNotReady: number;
+        };
+        /**
+         * @description How a drill stands for an agent.
+         * @enum {string}
+         */
+        DrillOutcome: "detected" | "pending" | "completed" | "cancelled" | "skipped";
+        /** @description One agent's part of a drill. */
+        DrillAgent: {
+            /** @description The agent. */
+            agentId: string;
+            /** @description Where the agent works. */
+            fromRegion: string | null;
+            /** @description Where the agent was told to go. */
+            toRegion: string | null;
+            outcome: components["schemas"]["DrillOutcome"];
+            /** @description Why it was skipped or cancelled. */
+            detail: string | null;
+            /** @description Whether the agent's desktop had an open stream. */
+            streaming: boolean;
+            /** @description What the desktop said of its CCP in the other Region; null if nothing. */
+            standbyReady: boolean | null;
+            /** @description The contacts that held the agent. */
+            contactIds: string[];
+            /**
+             * Format: date-time
+             * @description When contacts held the agent.
+             */
+            pendingAt: string | null;
+            /**
+             * Format: date-time
+             * @description When the agent would have gone.
+             */
+            completedAt: string | null;
+            /**
+             * Format: date-time
+             * @description When it was cancelled.
+             */
+            cancelledAt: string | null;
+        };
+        /** @description A page of drills. */
+        DrillList: {
+            /** @description The drills, the latest first. */
+            items: components["schemas"]["Drill"][];
+            nextCursor?: components["schemas"]["NextCursor"];
+        };
         /** @description One of the two instances. */
         Instance: {
             /** @description Its Region. */
@@ -1924,9 +2100,9 @@ export interface components {
          * @description The name of an event.
          * @enum {string}
          */
-        EventName: "snapshot" | "failoverDetected" | "failoverPending" | "failoverPendingUpdated" | "failoverCompleted" | "failoverCancelled" | "failoverStalled" | "failoverPaused" | "failoverResumed" | "configureError" | "configureErrorCleared" | "reset" | "draining";
+        EventName: "snapshot" | "failoverDetected" | "failoverPending" | "failoverPendingUpdated" | "failoverCompleted" | "failoverCancelled" | "failoverStalled" | "failoverPaused" | "failoverResumed" | "drillDetected" | "drillPending" | "drillCompleted" | "drillCancelled" | "configureError" | "configureErrorCleared" | "reset" | "draining";
         /** @description An event. `event` tells which, and so what `data` holds. */
-        Event: components["schemas"]["SnapshotEvent"] | components["schemas"]["FailoverDetectedEvent"] | components["schemas"]["FailoverPendingEvent"] | components["schemas"]["FailoverPendingUpdatedEvent"] | components["schemas"]["FailoverCompletedEvent"] | components["schemas"]["FailoverCancelledEvent"] | components["schemas"]["FailoverStalledEvent"] | components["schemas"]["FailoverPausedEvent"] | components["schemas"]["FailoverResumedEvent"] | components["schemas"]["ConfigureErrorEvent"] | components["schemas"]["ConfigureErrorClearedEvent"] | components["schemas"]["ResetEvent"] | components["schemas"]["DrainingEvent"];
+        Event: components["schemas"]["SnapshotEvent"] | components["schemas"]["FailoverDetectedEvent"] | components["schemas"]["FailoverPendingEvent"] | components["schemas"]["FailoverPendingUpdatedEvent"] | components["schemas"]["FailoverCompletedEvent"] | components["schemas"]["FailoverCancelledEvent"] | components["schemas"]["FailoverStalledEvent"] | components["schemas"]["FailoverPausedEvent"] | components["schemas"]["FailoverResumedEvent"] | components["schemas"]["DrillDetectedEvent"] | components["schemas"]["DrillPendingEvent"] | components["schemas"]["DrillCompletedEvent"] | components["schemas"]["DrillCancelledEvent"] | components["schemas"]["ConfigureErrorEvent"] | components["schemas"]["ConfigureErrorClearedEvent"] | components["schemas"]["ResetEvent"] | components["schemas"]["DrainingEvent"];
         /** @description The event `snapshot`. */
         SnapshotEvent: {
             id: components["schemas"]["EventId"];
@@ -2016,6 +2192,46 @@ export interface components {
              */
             event: "failoverResumed";
             data: components["schemas"]["FailoverResumedData"];
+        };
+        /** @description The event `drillDetected`. */
+        DrillDetectedEvent: {
+            id: components["schemas"]["EventId"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "drillDetected";
+            data: components["schemas"]["DrillDetectedData"];
+        };
+        /** @description The event `drillPending`. */
+        DrillPendingEvent: {
+            id: components["schemas"]["EventId"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "drillPending";
+            data: components["schemas"]["DrillPendingData"];
+        };
+        /** @description The event `drillCompleted`. */
+        DrillCompletedEvent: {
+            id: components["schemas"]["EventId"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "drillCompleted";
+            data: components["schemas"]["DrillCompletedData"];
+        };
+        /** @description The event `drillCancelled`. */
+        DrillCancelledEvent: {
+            id: components["schemas"]["EventId"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            event: "drillCancelled";
+            data: components["schemas"]["DrillCancelledData"];
         };
         /** @description The event `configureError`. */
         ConfigureErrorEvent: {
@@ -2211,6 +2427,64 @@ export interface components {
             failoverId: components["schemas"]["EventFailoverId"];
             /** @description Where the agent goes. */
             nextActiveRegion: string;
+        };
+        /** @description Part of a rehearsal; nothing real has happened. A rehearsal begins, told as `failoverDetected`, and nothing real. */
+        DrillDetectedData: {
+            agentId: components["schemas"]["EventAgentId"];
+            time: components["schemas"]["EventTime"];
+            /**
+             * @description It is a drill.
+             * @constant
+             */
+            drill: true;
+            drillId: components["schemas"]["DrillId"];
+            /** @description Where the agent would go. */
+            nextActiveRegion: string;
+        };
+        /** @description Part of a rehearsal; nothing real has happened. Contacts would hold the agent. */
+        DrillPendingData: {
+            agentId: components["schemas"]["EventAgentId"];
+            time: components["schemas"]["EventTime"];
+            /**
+             * @description It is a drill.
+             * @constant
+             */
+            drill: true;
+            drillId: components["schemas"]["DrillId"];
+            /** @description Where the agent would go. */
+            nextActiveRegion: string;
+            /** @description The contacts that would hold the agent. */
+            contactIds: string[];
+        };
+        /** @description Part of a rehearsal; nothing real has happened. The agent would have gone. */
+        DrillCompletedData: {
+            agentId: components["schemas"]["EventAgentId"];
+            time: components["schemas"]["EventTime"];
+            /**
+             * @description It is a drill.
+             * @constant
+             */
+            drill: true;
+            drillId: components["schemas"]["DrillId"];
+            /** @description Where the agent would work. */
+            activeRegion: string;
+            /** @description Where the agent works. */
+            previousRegion: string;
+        };
+        /** @description Part of a rehearsal; nothing real has happened. The rehearsal ended before, or a real failover began. */
+        DrillCancelledData: {
+            agentId: components["schemas"]["EventAgentId"];
+            time: components["schemas"]["EventTime"];
+            /**
+             * @description It is a drill.
+             * @constant
+             */
+            drill: true;
+            drillId: components["schemas"]["DrillId"];
+            /** @description Where the agent works. */
+            activeRegion: string;
+            /** @description Where the agent would have gone. */
+            cancelledRegion: string;
         };
         /** @description The set-up is wrong for this agent, so failover will not work for it. Told once until it changes. */
         ConfigureErrorData: {
@@ -3498,6 +3772,118 @@ export interface operations {
             413: components["responses"]["TooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["Refused"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    startDrill: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes a retry safe: the same key with the same request gives the same answer for 24 hours, and nothing is done twice. The same
+                 *     key with another request is 422. Keys belong to the caller who sent them.
+                 * @example 8e03978e-40d5-43e8-bc93-6894a57f9324
+                 */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @description Its name in the configuration. */
+                name: components["schemas"]["GroupName"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DrillRequest"];
+            };
+        };
+        responses: {
+            /** @description The drill, as it stands, or as it was asked for if the leader has not begun it within two seconds. */
+            202: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Drill"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["Refused"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    listDrills: {
+        parameters: {
+            query?: {
+                /** @description Only those of this failover group. */
+                failoverGroup?: components["parameters"]["FailoverGroupFilter"];
+                /** @description The longest page wanted. */
+                limit?: components["parameters"]["Limit"];
+                /** @description `nextCursor` of the page before. One that is malformed, or of another list, is 400. */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The drills. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DrillList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    getDrill: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The drill. */
+                drillId: components["schemas"]["DrillId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The drill. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Drill"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
             503: components["responses"]["Unavailable"];
