@@ -15,6 +15,7 @@ import (
 
 	"changeover/internal/app"
 	"changeover/internal/config"
+	"changeover/internal/ctl"
 )
 
 type file struct {
@@ -30,6 +31,7 @@ type cli struct {
 	Migrate migrate      `cmd:"" help:"Bring the database's schema up to date and exit."`
 	Check   check        `cmd:"" help:"Validate the configuration, reach PostgreSQL and every Region without changing anything, print a table."`
 	Watch   watchCommand `cmd:"" help:"Print the events of an agent, or of all, as they come."`
+	Ctl     ctl.Command  `cmd:"" help:"Call the REST API of a running service: look, plan, pause, force, rehearse."`
 	Audit   audit        `cmd:"" help:"The audit trail."`
 	Version version      `cmd:"" help:"Print the version."`
 }
@@ -80,7 +82,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	k.Bind(app.NewLogger(os.Stderr, level))
+	k.Bind(app.NewLogger(os.Stderr, level), &ctl.Caller{Out: os.Stdout})
 	k.BindTo(ctx, (*context.Context)(nil))
 	err := k.Run()
 	stop()
