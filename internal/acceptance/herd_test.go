@@ -18,7 +18,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -49,9 +48,7 @@ func TestHerd(t *testing.T) {
 		var err error
 		desktops, err = strconv.Atoi(n)
 		require.NoError(t, err)
-		var files syscall.Rlimit
-		require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files))
-		desktops = min(desktops, int(min(files.Cur, 1<<30))-500)
+		desktops = min(desktops, openFiles(t)-600)
 	}
 	statements := newCountingDatabase(t)
 	h := &herd{issuer: newIssuer(t)}

@@ -52,6 +52,7 @@ func build(t testing.TB) string {
 // service is the program in a process of its own, with its database and its floor.
 type service struct {
 	program, file, address, database string
+	config                           *config.Config
 	tls                              bool // it has a certificate that nobody knows
 	client                           *http.Client
 	process                          *exec.Cmd
@@ -84,11 +85,9 @@ func newService(t testing.TB, sim *connectsim.Sim, change ...func(*config.Config
 	for _, f := range change {
 		f(c)
 	}
-	s.tls = c.HTTP.TLSCert != ""
-	text, err := yaml.Marshal(c)
-	require.NoError(t, err)
+	s.tls, s.config = c.HTTP.TLSCert != "", c
 	s.file = filepath.Join(t.TempDir(), "changeover.yaml")
-	require.NoError(t, os.WriteFile(s.file, text, 0o600))
+	s.reconfigure(t)
 	t.Cleanup(func() {
 		if s.process != nil {
 			s.kill(t)
@@ -98,6 +97,17 @@ func newService(t testing.TB, sim *connectsim.Sim, change ...func(*config.Config
 		}
 	})
 	return s
+}
+
+// reconfigure changes the configuration of the next start.
+func (s *service) reconfigure(t testing.TB, change ...func(*config.Config)) {
+	t.Helper()
+	for _, f := range change {
+		f(s.config)
+	}
+	text, err := yaml.Marshal(s.config)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(s.file, text, 0o600))
 }
 
 // anyServer trusts every certificate: those of the tests are made up.

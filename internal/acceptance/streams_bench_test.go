@@ -20,6 +20,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -88,6 +89,74 @@ func BenchmarkIdleStreams(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkNothingHappens measures the processor time of the whole program, at the default quotas and intervals, while as many streams are open as
+// 50,000 or the files that a process may open and nothing happens but heartbeats, as a share of one core. It fails where 50,000 would
+// need more than the promised 20 %, in proportion to the streams.
+func BenchmarkNothingHappens(b *testing.B) {
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		b.Skip("processor time is read from /proc: ", err)
+	}
+	const promised = 50_000
+	streams := min(promised, openFiles(b)-600)
+	sim := connectsim.New(connectsim.Config{Seed: 1, Agents: streams, RoutingProfiles: 50})
+	s := newService(b, sim)
+	s.start(b) // reads the floor faster than the default quotas allow
+	s.until(b, "the floor is known", func() bool {
+		summary := get[contract.Summary](b, s, "/v1/summary")
+		return len(summary.Items) == 1 && summary.Items[0].Agents == streams
+	})
+	s.kill(b)
+	s.reconfigure(b, func(c *config.Config) { c.Connect, c.Poll = config.Default().Connect, config.Default().Poll })
+	agents := sim.Agents()
+	var share float64
+	for b.Loop() {
+		s.freeLease(b)
+		s.start(b)
+		get[contract.Summary](b, s, "/v1/summary")
+		var f crowd
+		for i := range streams {
+			f.agents = append(f.agents, agents[i].ID)
+		}
+		f.connect(b, s, 0)
+		<-time.After(20 * time.Second) // more than one turn of the wheel
+		const window = 30 * time.Second
+		before := s.processorTime(b)
+		<-time.After(window)
+		share += float64(s.processorTime(b)-before) / float64(window)
+		require.EqualValues(b, streams, f.heard.Load(), "each stream has its snapshot and two heartbeats")
+		f.leave()
+		s.kill(b)
+	}
+	share /= float64(b.N)
+	b.ReportMetric(float64(streams), "streams")
+	b.ReportMetric(100*share, "%-of-a-core")
+	b.ReportMetric(100*share*promised/float64(streams), "%-at-50000")
+	b.ReportMetric(0, "ns/op")
+	require.Less(b, share*promised/float64(streams), .2)
+}
+
+// openFiles is how many files a process may open.
+func openFiles(t testing.TB) int {
+	t.Helper()
+	var files syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files))
+	return int(min(files.Cur, 1<<30))
+}
+
+// processorTime is that of the process so far, in user and kernel mode; the kernel counts in hundredths of a second.
+func (s *service) processorTime(b *testing.B) time.Duration {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.process.Process.Pid))
+	require.NoError(b, err)
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // from the third on
+	var ticks int64
+	for _, field := range fields[11:13] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		require.NoError(b, err)
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
 // newCertificate makes a certificate for tests and returns its files.
