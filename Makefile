@@ -102,7 +102,7 @@ soak/week: ## A week by the clock of a PostgreSQL, with everything that is store
 
 .PHONY: herd
 herd: setup ## 20,000 desktops that come back within two seconds, with tickets and cursors; counts what the database is asked
-	@$(ENV) CHANGEOVER_HERD=20000 go test -count=1 -v -run='^TestHerd$$' ./internal/acceptance
+	@$(ENV) HERD=20000 go test -count=1 -v -run='^TestHerd$$' ./internal/acceptance
 
 .PHONY: fuzz
 fuzz: setup ## Every fuzz target for FUZZTIME (20s) each

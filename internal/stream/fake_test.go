@@ -22,6 +22,7 @@ type fakeStore struct {
 	oldest     int64
 	terms      []store.Term
 	views      map[string]store.AgentView // before the first event
+	removed    map[string]bool            // agents that are members no more
 	silent     bool                       // no doorbell: poll
 	down       bool                       // every call fails
 	wakes      []func(string)
@@ -237,8 +238,10 @@ func (s *fakeStore) AgentViews(context.Context) ([]store.AgentView, store.Positi
 		now[e.AgentID] = nextView(now[e.AgentID], e, decodeData(e))
 	}
 	var views []store.AgentView
-	for _, v := range now {
-		views = append(views, *v)
+	for id, v := range now {
+		if !s.removed[id] {
+			views = append(views, *v)
+		}
 	}
 	return views, s.head(), nil
 }

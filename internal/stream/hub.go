@@ -129,6 +129,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { h.tail(ctx); return nil })
+	g.Go(func() error { h.forget(ctx); return nil })
 	g.Go(func() error { h.turn(ctx); return nil })
 	g.Go(func() error { h.replays.run(ctx); return nil })
 	g.Go(func() error { h.registry.run(ctx); return nil })

@@ -30,6 +30,8 @@ type memory struct {
 	agents map[string]*agentMemory
 	rings  map[string]*ring // by failover group, so that a busy group does not push out the events of a quiet one
 	size   int              // of each ring
+
+	before int64 // an agent who is not in agents had no event after it: the floor, or the last event of one that was forgotten
 }
 
 type agentMemory struct {
@@ -57,7 +59,7 @@ const none = ^uint64(0)
 
 func newMemory(state store.LogState, views []store.AgentView, at store.Position, size int) *memory {
 	m := &memory{
-		logID: state.LogID, oldest: state.OldestSeq, floor: at.Seq, head: at, size: size,
+		logID: state.LogID, oldest: state.OldestSeq, floor: at.Seq, before: at.Seq, head: at, size: size,
 		agents: make(map[string]*agentMemory, len(views)), rings: make(map[string]*ring),
 	}
 	for _, t := range state.Terms {
@@ -119,7 +121,7 @@ func (m *memory) add(row *store.LogEvent, d *eventData, f *frame) {
 
 	a := m.agents[row.AgentID]
 	if a == nil {
-		a = &agentMemory{last: m.floor}
+		a = &agentMemory{last: m.before}
 		m.agents[row.AgentID] = a
 	}
 	a.view = nextView(a.view, row, d)
@@ -161,7 +163,7 @@ func (r *ring) slot(ordinal uint64) *slot {
 func (m *memory) since(agentID string, seq int64, limit int) ([]*frame, bool) {
 	a := m.agents[agentID]
 	if a == nil {
-		return nil, seq >= m.floor
+		return nil, seq >= m.before
 	}
 	var frames []*frame
 	last, at := a.last, a.at
@@ -198,6 +200,23 @@ func (m *memory) sinceAll(seq int64, limit int) ([]*frame, bool) {
 	}
 	slices.SortFunc(frames, func(a, b *frame) int { return cmp.Compare(a.position.Seq, b.position.Seq) })
 	return frames[:min(limit, len(frames))], true
+}
+
+// forget drops the agents that were removed: not listed at a position, and without an event since. What they may have missed before is
+// left to the database. Agents with open streams stay.
+func (m *memory) forget(listed []store.AgentView, at store.Position, open func(agentID string) bool) (forgotten int) {
+	there := make(map[string]bool, len(listed))
+	for i := range listed {
+		there[listed[i].AgentID] = true
+	}
+	for id, a := range m.agents {
+		if !there[id] && a.last <= at.Seq && !open(id) {
+			delete(m.agents, id)
+			m.before = max(m.before, a.last)
+			forgotten++
+		}
+	}
+	return forgotten
 }
 
 // view returns what is known of an agent; of one that was never seen, that nothing is.

@@ -780,6 +780,51 @@ func failoverIDs(t *testing.T, messages []message) []string {
 	return ids
 }
 
+// A contact centre hires and dismisses: what memory holds is bounded by those who are there. Whoever was removed and comes back gets what
+// the log has of them, and nothing twice.
+func TestRemovedAgentsAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		s.know(activeIn(east, "agent-1", "agent-2", "agent-3", "agent-4")...)
+		h := newHarness(t, s)
+		s.commit(detected("agent-2", "f2"), completed("agent-2", "f2"), detected("agent-3", "f3"))
+		synctest.Wait()
+		watched := h.connect("/agents/agent-4")
+		start, first := nowhereNear(s), Cursor{s.logID, s.epoch, 1}.String()
+		s.mu.Lock()
+		s.removed = map[string]bool{"agent-2": true, "agent-4": true}
+		s.mu.Unlock()
+		known := func() (ids []string) {
+			h.hub.mu.Lock()
+			defer h.hub.mu.Unlock()
+			for id := range h.hub.mem.agents {
+				ids = append(ids, id)
+			}
+			slices.Sort(ids)
+			return ids
+		}
+		time.Sleep(forgetInterval + time.Second)
+		require.Equal(t, []string{"agent-1", "agent-3", "agent-4"}, known(), "those with an open stream stay")
+		_, there := h.hub.View("agent-2")
+		require.False(t, there)
+
+		for cursor, want := range map[string][]string{start: {"failoverDetected", "failoverCompleted"}, first: {"failoverCompleted"}} {
+			c := h.connect("/agents/agent-2", "Last-Event-ID", cursor)
+			time.Sleep(replayTime)
+			require.Equal(t, want, c.names())
+			c.close()
+		}
+		s.mu.Lock()
+		s.removed = nil
+		s.mu.Unlock()
+		s.commit(detected("agent-2", "f4"))
+		c := h.connect("/agents/agent-2", "Last-Event-ID", first)
+		time.Sleep(replayTime)
+		require.Equal(t, []string{"f2", "f4"}, failoverIDs(t, c.events()))
+		require.False(t, watched.over())
+	})
+}
+
 // A floor comes back after an outage that was longer than memory: its streams are served by a few queries.
 func TestReplaysAreBatched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -201,6 +201,38 @@ func (h *Hub) reload(ctx context.Context) error {
 	return nil
 }
 
+// forgetInterval is how often agents that were removed are looked for, whose views would otherwise stay until the restart.
+const forgetInterval = time.Hour
+
+// forget drops the views of agents that the database does not have any more, until ctx ends. The log does not tell of a removal:
+// nothing happens to the agent.
+func (h *Hub) forget(ctx context.Context) {
+	ticker := time.NewTicker(forgetInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		h.mu.Lock()
+		load := h.load
+		h.mu.Unlock()
+		loading, cancel := context.WithTimeout(ctx, loadTimeout)
+		listed, at, err := h.o.Store.AgentViews(loading)
+		cancel()
+		if err != nil { // the tail tells of a database that is away
+			continue
+		}
+		h.mu.Lock()
+		if h.mem != nil && h.load == load {
+			n := h.mem.forget(listed, at, func(agentID string) bool { return h.agents[agentID] != nil })
+			h.log.Debug("views of removed agents forgotten", "agents", n)
+		}
+		h.mu.Unlock()
+	}
+}
+
 // call gives a query its deadline.
 func call[T any](ctx context.Context, query func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
