@@ -88,6 +88,24 @@ func newService(t testing.TB, sim *connectsim.Sim, change ...func(*config.Config
 	s.tls, s.config = c.HTTP.TLSCert != "", c
 	s.file = filepath.Join(t.TempDir(), "changeover.yaml")
 	s.reconfigure(t)
+	s.endWith(t)
+	return s
+}
+
+// replica is another process of the same service, on the same database.
+func (s *service) replica(t testing.TB, change ...func(*config.Config)) *service {
+	t.Helper()
+	c := *s.config
+	other := &service{program: s.program, database: s.database, address: freeAddress(t), client: s.client, config: &c, tls: s.tls}
+	c.HTTP.Listen = other.address
+	other.file = filepath.Join(t.TempDir(), "changeover.yaml")
+	other.reconfigure(t, change...)
+	other.endWith(t)
+	return other
+}
+
+// endWith kills the process when the test ends.
+func (s *service) endWith(t testing.TB) {
 	t.Cleanup(func() {
 		if s.process != nil {
 			s.kill(t)
@@ -96,7 +114,6 @@ func newService(t testing.TB, sim *connectsim.Sim, change ...func(*config.Config
 			t.Logf("the service's last words:\n%s", s.all.String())
 		}
 	})
-	return s
 }
 
 // reconfigure changes the configuration of the next start.
