@@ -51,7 +51,7 @@ test/postgres: setup ## The store and the whole service on other versions of Pos
 
 .PHONY: client
 client: setup ## The TypeScript client: its types, its build and its tests (clients/typescript)
-	@$(ENV) cd clients/typescript; ../../scripts/npm-ci; npm run --silent check; npm test --silent
+	@$(ENV) cd clients/typescript; ../../scripts/npm-ci; npm run --silent check; npm test --silent; CHANGEOVER_CLIENT=1 go test .
 
 .PHONY: setup
 setup: ## Find what this machine lacks and install it (Debian, Ubuntu, macOS)
