@@ -46,8 +46,17 @@ func (c *cluster) verify() {
 		d.mu.Lock()
 		heard := append([]contract.LoggedEvent{}, d.heard...)
 		d.mu.Unlock()
-		require.Equal(c.t, want, heard, "what the desktop of %q heard is not what the log has after %s", d.agent, first)
+		require.Equal(c.t, lines(want), lines(heard), "what the desktop of %q heard is not what the log has after %s", d.agent, first)
 	}
+}
+
+// lines are events as a difference between many can be read.
+func lines(events []contract.LoggedEvent) []string {
+	all := make([]string, len(events))
+	for i, e := range events {
+		all[i] = e.ID + " " + e.Event + " " + string(e.Data)
+	}
+	return all
 }
 
 // history reads the log after a cursor to its end.
