@@ -15,6 +15,10 @@ CREATE TABLE schema_programs (
 );
 INSERT INTO schema_programs (oldest) VALUES (1);
 
+-- How many commits of leaders there were. A leader that finds another number than it has left knows that its database has lost some, as
+-- a standby does that takes over without the last of them.
+ALTER TABLE event_log ADD COLUMN commits bigint NOT NULL DEFAULT 0;
+
 ALTER TABLE audit_head
     ADD COLUMN IF NOT EXISTS retention   interval, -- how long entries are kept; null: for ever. Nobody but the owner of the tables sets it
     ADD COLUMN IF NOT EXISTS pruned_id   bigint NOT NULL DEFAULT 0, -- the last entry that was removed, and its hash: what is left follows from it

@@ -18,6 +18,9 @@
 // A leader for which a load or a transaction takes 7 s gives the lease back and leaves it to the others for 5 s: its way to PostgreSQL may be
 // bad, and theirs not. Where they are as slow it gets the lease again, and then has twice the patience.
 //
+// A database that failed over without its last commits has the lease as it was, and perhaps nothing fails. So commits are counted in it, and each
+// renewal and each commit finds out whether those of this term are still there.
+//
 // # Reigns
 //
 // The state in memory and the readers of a term are its reign: from Load to the first error of the store. Then everything is thrown away,

@@ -230,6 +230,8 @@ func (o *Orchestrator) term(ctx context.Context, lease store.Lease) error {
 	case ctx.Err() != nil:
 		o.release(ctx, lease)
 		return nil
+	case errors.Is(lost, store.ErrLost):
+		return lost
 	case lost != nil:
 		o.o.Log.Warn("leading no more", "epoch", lease.Epoch, "error", lost)
 		o.failed(lost)
@@ -262,6 +264,9 @@ func (o *Orchestrator) keep(term context.Context, lease store.Lease, end context
 		next, ok, err := o.o.Store.RenewLease(term, lease, o.o.Holder, ttl)
 		switch {
 		case term.Err() != nil:
+			return
+		case errors.Is(err, store.ErrLost):
+			end(err)
 			return
 		case err != nil:
 			o.o.Log.Warn("the lease was not renewed, trying again", "trusted_for", time.Until(lease.TrustedUntil), "error", err)

@@ -16,7 +16,7 @@ import (
 )
 
 // before is the version that an upgrade begins with: the newest release whose migrations are not the ones that are here, or, where none is
-// tagged, the commit before the last one that changed them.
+// tagged, the commit before the newest migration came.
 func before(t *testing.T) (dir, version string) {
 	t.Helper()
 	git := func(args ...string) (string, error) {
@@ -41,11 +41,8 @@ func before(t *testing.T) (dir, version string) {
 			break
 		}
 	}
-	if version == "" && differs("HEAD") {
-		version = "HEAD" // what is here is not committed yet
-	}
 	if version == "" {
-		commit, err := git("log", "-1", "--format=%H", "--", sql)
+		commit, err := git("log", "-1", "--diff-filter=A", "--format=%H", "--", sql)
 		require.NoError(t, err)
 		if version, err = git("rev-parse", "--verify", "--quiet", commit+"^"); err != nil {
 			t.Skip("the history that is here (a shallow clone?) does not reach back to the version before the newest migration")

@@ -512,7 +512,7 @@ func TestTheServicesRoleCannotRewriteTheAudit(t *testing.T) {
 	exec(t, service, "INSERT INTO pg_temp.audit_head VALUES (true, 0, 500, sha256('x'))")
 	exec(t, service, "CREATE TEMP TABLE event_log (LIKE event_log)")
 	exec(t, service, "CREATE TEMP TABLE terms (LIKE terms)")
-	exec(t, service, "INSERT INTO pg_temp.event_log VALUES (true, 'x', 0, 0, 1)")
+	exec(t, service, "INSERT INTO pg_temp.event_log VALUES (true, 'x', 0, 0, 1, 0)")
 	exec(t, service, "CREATE TEMP TABLE loot (who text)")
 	exec(t, service, "GRANT ALL ON loot TO PUBLIC")
 	exec(t, service, "CREATE FUNCTION pg_temp.rob() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO pg_temp.loot VALUES (current_user); RETURN NEW; END'")

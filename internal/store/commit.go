@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -54,7 +55,9 @@ func (s *Store) Begin(ctx context.Context, epoch int64, e failover.Effects, afte
 		})
 		if err != nil {
 			c, err = Committed{}, fmt.Errorf("commit of epoch %d: %w", epoch, err)
+			return
 		}
+		s.count.add(epoch)
 	}()
 	return func() (Committed, error) {
 		<-done
@@ -72,7 +75,7 @@ func (s *Store) commit(ctx context.Context, tx pgx.Tx, epoch int64, e *failover.
 	if err := s.turn(ctx, tx, after); err != nil {
 		return Committed{}, err
 	}
-	head, err := s.q.LockHead(ctx, tx)
+	head, err := s.lockHead(ctx, tx, epoch)
 	if err != nil {
 		return Committed{}, fmt.Errorf("lock the event log: %w", err)
 	}
@@ -102,6 +105,63 @@ func (s *Store) commit(ctx context.Context, tx pgx.Tx, epoch int64, e *failover.
 		}
 	}
 	return c, nil
+}
+
+// lockHead keeps every other commit out until the end of the transaction, and finds out whether those before are still there.
+func (s *Store) lockHead(ctx context.Context, tx pgx.Tx, epoch int64) (db.LockHeadRow, error) {
+	counted, err := s.hasSchema(ctx, schemaRetention)
+	if err != nil {
+		return db.LockHeadRow{}, err
+	}
+	if !counted {
+		return s.q.LockHead(ctx, tx)
+	}
+	head, err := s.q.CountCommit(ctx, tx)
+	if err != nil {
+		return db.LockHeadRow{}, err
+	}
+	return db.LockHeadRow{Epoch: head.Epoch, Seq: head.Seq}, s.count.check(epoch, head.Commits-1, true)
+}
+
+// count is how many commits the database should have, from the moment when the leader's state was loaded. A database that failed over without its
+// last commits may have the leader's lease, and nothing that the leader does there fails by itself.
+type count struct {
+	mu    sync.Mutex
+	known bool
+	epoch int64 // that leads; 0: not this program
+	n     int64
+}
+
+// begin forgets what was loaded for another term.
+func (c *count) begin(epoch int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.known, c.epoch = false, epoch
+}
+
+func (c *count) loaded(n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.known, c.n = true, n
+}
+
+func (c *count) add(epoch int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.epoch == epoch {
+		c.n++
+	}
+}
+
+// check returns ErrLost if the database has fewer than it should. Only a commit, which keeps others out, may have more to say: that it is
+// neither fewer nor more.
+func (c *count) check(epoch, have int64, exactly bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.known || c.epoch != epoch || have == c.n || have > c.n && !exactly {
+		return nil
+	}
+	return fmt.Errorf("it has %d, this leader left %d: %w", have, c.n, ErrLost)
 }
 
 // turn waits until the commit before is done. The session must not seem idle meanwhile: see idleInCommit.

@@ -488,3 +488,39 @@ func TestFailuresAreCounted(t *testing.T) {
 		changeover_store_errors_total{operation="load"} 1
 	`)))
 }
+
+// The database fails over without the last commits of a leader that is idle just then, so that no call of it fails: its next renewal and its
+// next commit tell. Other stores, and a leader that has loaded again, have nothing to complain of.
+func TestLostCommitsAreNoticed(t *testing.T) {
+	t.Parallel()
+	s, conn := newStore(t)
+	lease := lead(t, s)
+	commit(t, s, lease.Epoch, detected(1))
+	_, err := s.Load(t.Context())
+	require.NoError(t, err)
+	commit(t, s, lease.Epoch, detected(1))
+	first := s.Begin(t.Context(), lease.Epoch, detected(1), nil)
+	second := s.Begin(t.Context(), lease.Epoch, failover.Effects{Agents: shifted(1, failover.Pending).Agents}, first) // without events
+	_, err = second()
+	require.NoError(t, err)
+	lease, ok, err := s.RenewLease(t.Context(), lease, "test", time.Minute)
+	require.NoError(t, err)
+	require.True(t, ok)
+
+	exec(t, conn, "UPDATE event_log SET commits = commits - 1")
+	_, _, err = s.RenewLease(t.Context(), lease, "test", time.Minute)
+	require.ErrorIs(t, err, store.ErrLost)
+	_, err = s.Commit(t.Context(), lease.Epoch, detected(1))
+	require.ErrorIs(t, err, store.ErrLost)
+	require.Equal(t, 3, query[int](t, conn, "SELECT count(*) FROM events"), "nothing is written")
+
+	next, ok, err := s.SucceedLease(t.Context(), lease, "test", time.Minute)
+	require.NoError(t, err)
+	require.True(t, ok)
+	_, err = s.Load(t.Context())
+	require.NoError(t, err)
+	commit(t, s, next.Epoch, detected(1))
+	_, ok, err = s.RenewLease(t.Context(), next, "test", time.Minute)
+	require.NoError(t, err)
+	require.True(t, ok)
+}

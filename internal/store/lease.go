@@ -65,6 +65,7 @@ func (s *Store) AcquireLease(ctx context.Context, holder string, ttl time.Durati
 	var pgErr *pgconn.PgError
 	switch {
 	case err == nil:
+		s.count.begin(epoch)
 		return Lease{Epoch: epoch, TrustedUntil: trustedUntil(started, ttl)}, true, nil
 	case errors.Is(err, pgx.ErrNoRows):
 		return Lease{}, false, nil // another one was quicker
@@ -132,10 +133,12 @@ func (s *Store) SucceedLease(ctx context.Context, lease Lease, holder string, tt
 	case err != nil:
 		return lease, false, fmt.Errorf("begin the term after %d: %w", lease.Epoch, err)
 	}
+	s.count.begin(epoch)
 	return Lease{Epoch: epoch, TrustedUntil: trustedUntil(started, ttl)}, true, nil
 }
 
-// RenewLease prolongs a term, and says whether it still stands. A term that has expired stands until another one begins.
+// RenewLease prolongs a term, and says whether it still stands. A term that has expired stands until another one begins. An error that is
+// ErrLost tells that the term stands, in a database that has lost commits of it.
 func (s *Store) RenewLease(ctx context.Context, lease Lease, holder string, ttl time.Duration) (_ Lease, ok bool, err error) {
 	ctx, done := s.call(ctx, "renew_lease", quickTimeout, &err)
 	defer done()
@@ -146,6 +149,15 @@ func (s *Store) RenewLease(ctx context.Context, lease Lease, holder string, ttl 
 	}
 	if n == 0 {
 		return lease, false, nil
+	}
+	if counted, err := s.hasSchema(ctx, schemaRetention); err == nil && counted {
+		have, err := s.q.Commits(ctx, s.lease)
+		if err == nil {
+			err = s.count.check(lease.Epoch, have, false)
+		}
+		if err != nil {
+			return lease, false, fmt.Errorf("count the commits: %w", err)
+		}
 	}
 	return Lease{Epoch: lease.Epoch, TrustedUntil: trustedUntil(started, ttl)}, true, nil
 }

@@ -24,6 +24,7 @@ func (s *Store) Load(ctx context.Context) (snap failover.Snapshot, err error) {
 		failovers []db.Failover
 	)
 	var drills []db.Drill
+	var commits int64
 	drilled, err := s.hasSchema(ctx, schemaRetention)
 	if err != nil {
 		return failover.Snapshot{}, err
@@ -32,6 +33,9 @@ func (s *Store) Load(ctx context.Context) (snap failover.Snapshot, err error) {
 		if drilled {
 			if drills, err = s.q.RunningDrills(ctx, tx); err != nil {
 				return fmt.Errorf("read drills: %w", err)
+			}
+			if commits, err = s.q.Commits(ctx, tx); err != nil {
+				return fmt.Errorf("count the commits: %w", err)
 			}
 		}
 		if groups, err = s.q.LoadGroups(ctx, tx); err != nil {
@@ -53,6 +57,9 @@ func (s *Store) Load(ctx context.Context) (snap failover.Snapshot, err error) {
 	})
 	if err != nil {
 		return failover.Snapshot{}, fmt.Errorf("load the state: %w", err)
+	}
+	if drilled {
+		s.count.loaded(commits)
 	}
 	if snap.Groups, err = all(groups, decodeGroup); err != nil {
 		return failover.Snapshot{}, err

@@ -37,6 +37,8 @@ const (
 var (
 	// ErrFenced says that another term of the lease has begun: the caller leads no more and nothing was written.
 	ErrFenced = errors.New("another leader has taken over")
+	// ErrLost says that the database lost commits of the term: the state in memory is ahead of it, and has to be loaded again.
+	ErrLost = errors.New("the database has lost commits")
 	// ErrNotFound says that what was asked for by its id does not exist.
 	ErrNotFound = errors.New("not found")
 	// ErrPruned says that retention has dropped events that the reader asked for.
@@ -86,6 +88,7 @@ type Store struct {
 	q      *db.Queries
 	schema atomic.Int64 // the version that was last read; it only grows
 	seen   sighting
+	count  count
 
 	replicas replicas
 	claims   claims

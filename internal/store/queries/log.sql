@@ -1,6 +1,13 @@
 -- name: LockHead :one
 SELECT epoch, seq FROM event_log FOR UPDATE;
 
+-- CountCommit locks the head as LockHead does, and counts.
+-- name: CountCommit :one
+UPDATE event_log SET commits = commits + 1 RETURNING epoch, seq, commits;
+
+-- name: Commits :one
+SELECT commits FROM event_log;
+
 -- name: SetHead :exec
 UPDATE event_log SET epoch = @epoch, seq = @seq;
 

@@ -92,6 +92,35 @@ func (q *Queries) Clock(ctx context.Context, db DBTX) (pgtype.Timestamptz, error
 	return now, err
 }
 
+const commits = `-- name: Commits :one
+SELECT commits FROM event_log
+`
+
+func (q *Queries) Commits(ctx context.Context, db DBTX) (int64, error) {
+	row := db.QueryRow(ctx, commits)
+	var commits int64
+	err := row.Scan(&commits)
+	return commits, err
+}
+
+const countCommit = `-- name: CountCommit :one
+UPDATE event_log SET commits = commits + 1 RETURNING epoch, seq, commits
+`
+
+type CountCommitRow struct {
+	Epoch   int64
+	Seq     int64
+	Commits int64
+}
+
+// CountCommit locks the head as LockHead does, and counts.
+func (q *Queries) CountCommit(ctx context.Context, db DBTX) (CountCommitRow, error) {
+	row := db.QueryRow(ctx, countCommit)
+	var i CountCommitRow
+	err := row.Scan(&i.Epoch, &i.Seq, &i.Commits)
+	return i, err
+}
+
 const events = `-- name: Events :many
 SELECT seq, epoch, committed_at, time, type, agent_id, failover_group, failover_id, data
 FROM events
