@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/r3labs/sse/v2"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2"
 
 	"changeover/internal/failover"
 	"changeover/internal/logtest"
@@ -448,4 +450,56 @@ func TestAnIdleStreamIsOneGoroutine(t *testing.T) {
 	}
 	eventually(t, func() bool { return runtime.NumGoroutine() <= before && h.metric("stream_connections") == 0 })
 	require.InDelta(t, n, h.metric("stream_closed_total", "reason=client"), 0)
+}
+
+// A proxy that speaks HTTP/2 brings a thousand streams over one connection. The server takes as many at a time as net/http lets it (250), the
+// others wait in the client and get their turn; all hear their own events, and the end of the connection ends all of them.
+func TestThousandStreamsOnOneHTTP2Connection(t *testing.T) {
+	const streams, atOnce = 1000, 250
+	s := newFakeStore()
+	h := liveHub(t, s, func(o *Options) { o.MaxConnections = streams })
+	server := serveLive(t, h.hub, func(s *httptest.Server) { s.EnableHTTP2 = true; s.StartTLS() })
+	before := runtime.NumGoroutine()
+	raw, err := tls.Dial("tcp", server.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	require.NoError(t, err)
+	proxy, err := (&http2.Transport{StrictMaxConcurrentStreams: true}).NewClientConn(raw)
+	require.NoError(t, err)
+	heard := make(chan string, streams)
+	var reading sync.WaitGroup
+	for i := range streams {
+		reading.Go(func() {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("%s/agents/agent-%d", server.URL, i), nil)
+			r.RequestURI = ""
+			answer, err := proxy.RoundTrip(r)
+			if err != nil {
+				return // the connection has ended
+			}
+			defer answer.Body.Close()
+			lines := bufio.NewScanner(answer.Body)
+			for lines.Scan() {
+				if strings.Contains(lines.Text(), "failoverDetected") {
+					heard <- answer.Request.URL.Path
+					return // and makes room
+				}
+			}
+		})
+	}
+	all := make([]failover.Event, streams)
+	for i := range all {
+		all[i] = detected("agent-"+strconv.Itoa(i), "f")
+	}
+	eventually(t, func() bool { return h.metric("stream_connections") == atOnce })
+	told := make(map[string]bool)
+	for len(told) < streams/2 { // by then others have taken the places of the first
+		s.commit(all...)
+		for range max(1, len(heard)) {
+			path := <-heard
+			require.False(t, told[path])
+			told[path] = true
+		}
+	}
+	require.LessOrEqual(t, h.metric("stream_connections"), float64(atOnce))
+	require.NoError(t, raw.NetConn().Close())
+	reading.Wait()
+	eventually(t, func() bool { return h.metric("stream_connections") == 0 && runtime.NumGoroutine() <= before+20 })
 }
