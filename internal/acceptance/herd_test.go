@@ -184,8 +184,11 @@ func (h *herd) open(d *returning) error {
 	}
 	var ticket contract.StreamTicket
 	body, err := io.ReadAll(answer.Body)
-	if err != nil || answer.StatusCode != http.StatusCreated || json.Unmarshal(body, &ticket) != nil {
-		return fmt.Errorf("ask for a ticket: %s: %s (%v)", answer.Status, body, err)
+	if err != nil {
+		return fmt.Errorf("ask for a ticket: %w", err)
+	}
+	if err := json.Unmarshal(body, &ticket); err != nil || answer.StatusCode != http.StatusCreated {
+		return fmt.Errorf("ask for a ticket: %s: %s", answer.Status, body)
 	}
 	fmt.Fprintf(conn, "GET /v1/agents/%s/events?ticket=%s&lastEventId=%s HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n\r\n", d.agent, ticket.Ticket, d.cursor, h.address)
 	if answer, err = http.ReadResponse(in, nil); err != nil {

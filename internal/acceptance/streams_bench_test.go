@@ -3,6 +3,7 @@ package acceptance
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -25,7 +26,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/net/http2"
 
 	"changeover/internal/api/contract"
 	"changeover/internal/config"
@@ -181,7 +181,7 @@ type crowd struct {
 	heard  atomic.Int64
 
 	mu    sync.Mutex
-	conns []net.Conn
+	conns []io.Closer
 }
 
 // connect opens a stream for each agent, as browsers do: on a connection of its own, or with HTTP/2 on one that perConn streams share. A
@@ -204,49 +204,57 @@ func (f *crowd) connect(t testing.TB, s *service, perConn int) {
 	dialing.Wait()
 }
 
-func (f *crowd) dial(s *service, agents []string, http2Only bool) error {
+func (f *crowd) dial(s *service, agents []string, http2 bool) error {
+	if http2 {
+		return f.dial2(s, agents)
+	}
 	conn, err := net.Dial("tcp", s.address)
 	if err != nil {
 		return err
 	}
-	f.mu.Lock()
-	f.conns = append(f.conns, conn)
-	f.mu.Unlock()
 	if s.tls {
-		config := anyServer.Clone()
-		if config.NextProtos = []string{"http/1.1"}; http2Only {
-			config.NextProtos = []string{"h2"}
-		}
-		secure := tls.Client(conn, config)
-		if err := secure.Handshake(); err != nil {
-			return err
-		}
-		conn = secure
+		conn = tls.Client(conn, anyServer)
 	}
-	if !http2Only {
-		if _, err := io.WriteString(conn, browserRequest(agents[0])); err != nil {
-			return err
-		}
-		go f.listen(conn)
-		return nil
+	f.keep(conn)
+	if _, err := io.WriteString(conn, browserRequest(agents[0])); err != nil {
+		return err
 	}
-	client, err := (&http2.Transport{}).NewClientConn(conn)
+	go f.listen(conn)
+	return nil
+}
+
+// dial2 opens the streams of agents on one HTTP/2 connection.
+func (f *crowd) dial2(s *service, agents []string) error {
+	conn, err := http2Transport.NewClientConn(context.Background(), "https", s.address)
 	if err != nil {
 		return err
 	}
+	f.keep(conn)
 	for _, agent := range agents {
 		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(browserRequest(agent))))
 		if err != nil {
 			return err
 		}
 		r.URL.Scheme, r.URL.Host, r.RequestURI = "https", s.address, ""
-		answer, err := client.RoundTrip(r)
+		answer, err := conn.RoundTrip(r)
 		if err != nil {
 			return err
 		}
 		go f.listen(answer.Body)
 	}
 	return nil
+}
+
+var http2Transport = func() *http.Transport {
+	t := &http.Transport{TLSClientConfig: anyServer, Protocols: new(http.Protocols)}
+	t.Protocols.SetHTTP2(true)
+	return t
+}()
+
+func (f *crowd) keep(c io.Closer) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.conns = append(f.conns, c)
 }
 
 // browserRequest asks for a stream with the headers that a browser sends.

@@ -21,7 +21,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/r3labs/sse/v2"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/net/http2"
 
 	"changeover/internal/failover"
 	"changeover/internal/logtest"
@@ -460,9 +459,12 @@ func TestThousandStreamsOnOneHTTP2Connection(t *testing.T) {
 	h := liveHub(t, s, func(o *Options) { o.MaxConnections = streams })
 	server := serveLive(t, h.hub, func(s *httptest.Server) { s.EnableHTTP2 = true; s.StartTLS() })
 	before := runtime.NumGoroutine()
-	raw, err := tls.Dial("tcp", server.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
-	require.NoError(t, err)
-	proxy, err := (&http2.Transport{StrictMaxConcurrentStreams: true}).NewClientConn(raw)
+	transport := &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, Protocols: new(http.Protocols),
+		HTTP2: &http.HTTP2Config{StrictMaxConcurrentRequests: true},
+	}
+	transport.Protocols.SetHTTP2(true)
+	proxy, err := transport.NewClientConn(t.Context(), "https", server.Listener.Addr().String())
 	require.NoError(t, err)
 	heard := make(chan string, streams)
 	var reading sync.WaitGroup
@@ -499,7 +501,7 @@ func TestThousandStreamsOnOneHTTP2Connection(t *testing.T) {
 		}
 	}
 	require.LessOrEqual(t, h.metric("stream_connections"), float64(atOnce))
-	require.NoError(t, raw.NetConn().Close())
+	_ = proxy.Close()
 	reading.Wait()
 	eventually(t, func() bool { return h.metric("stream_connections") == 0 && runtime.NumGoroutine() <= before+20 })
 }
