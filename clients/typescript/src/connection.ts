@@ -91,6 +91,7 @@ export class Connection {
   #wake: (() => void) | undefined;
   #attempt: AbortController | undefined;
   #trialAfter = timing.trial;
+  #nudged = -Infinity;
   #asked = false; // the present wait is what a server asked for
 
   constructor(settings: Settings, auth: Auth, to: Listener, fetcher: typeof fetch) {
@@ -112,6 +113,8 @@ export class Connection {
    * server asked for.
    */
   nudge(): void {
+    if (monotonic() - this.#nudged < timing.spread) return; // all tabs hear of the same network
+    this.#nudged = monotonic();
     if (!this.#wake) {
       this.#attempt?.abort("woken" satisfies ConnectionReason);
     } else if (!this.#asked) {

@@ -126,7 +126,9 @@ export function worked(p: LinkParts, url: string | URL, credential: (what: "toke
     if (heard) return;
     heard = true;
     clearTimeout(timer);
-    port.close();
+    port.onmessage = null;
+    up({ kind: "bye" }); // if it only was late
+    setTimeout(() => port.close());
     fail();
   };
   const timer = setTimeout(giveUp, 3_000);

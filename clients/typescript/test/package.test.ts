@@ -32,6 +32,8 @@ beforeAll(() => {
 }, 120_000);
 afterAll(() => rmSync(project, { recursive: true, force: true }));
 
+test("it brings its licence", () => expect(readFileSync(join(installed, "LICENSE"), "utf8")).toContain("Apache License"));
+
 test("it depends on nothing", () => {
   const manifest = JSON.parse(readFileSync(join(installed, "package.json"), "utf8")) as Record<string, unknown>;
   expect(manifest["dependencies"]).toBeUndefined();

@@ -209,6 +209,20 @@ test("a page that is put away and brought back says what changed meanwhile", asy
   await vi.waitFor(() => expect(s.opened()).toBe(3));
 });
 
+test("the network comes back for all tabs, and there is one attempt", async () => {
+  const target = new EventTarget();
+  vi.stubGlobal("addEventListener", target.addEventListener.bind(target));
+  vi.stubGlobal("removeEventListener", target.removeEventListener.bind(target));
+  const s = await service();
+  const tabs = Array.from({ length: 8 }, () => tab(s.url));
+  await ready(tabs);
+  target.dispatchEvent(new Event("online"));
+  await vi.waitFor(() => expect(s.opened()).toBe(2));
+  await ready(tabs);
+  await new Promise((r) => setTimeout(r, 100));
+  expect(s.opened()).toBe(2);
+});
+
 test("share: false keeps a connection of its own, and a worker that cannot be had is done without", async () => {
   const s = await service();
   const own = [tab(s.url, { share: false }), tab(s.url, { share: false })];
