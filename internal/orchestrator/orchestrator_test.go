@@ -866,3 +866,27 @@ func TestPatienceGrows(t *testing.T) {
 		until(t, time.Minute, "one of them decides", func() bool { return a.Status().Deciding || b.Status().Deciding })
 	})
 }
+
+// BenchmarkQueue takes the detection of 50,000 agents, and their completion while they wait, in transactions.
+func BenchmarkQueue(b *testing.B) {
+	const n = 50_000
+	var found, gone failover.Effects
+	for i := range n {
+		id := fmt.Sprintf("agent-%05d", i)
+		a, f := &failover.Agent{ID: id}, &failover.Failover{ID: "f-" + id, AgentID: id}
+		for _, e := range []*failover.Effects{&found, &gone} {
+			e.Agents, e.Failovers = append(e.Agents, a), append(e.Failovers, f)
+		}
+		found.Events = append(found.Events, failover.Event{Type: failover.EventFailoverDetected, AgentID: id})
+		gone.Events = append(gone.Events, failover.Event{Type: failover.EventFailoverCompleted, AgentID: id})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		q := newQueue()
+		q.add(found)
+		q.add(gone)
+		for q.take(maxAgents, nil) != nil {
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/agent")
+}

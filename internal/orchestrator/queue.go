@@ -47,7 +47,11 @@ type entry struct {
 	agent     *failover.Agent // nil: no change of the agent itself
 	removed   bool
 	failovers []*failover.Failover
-	events    []failover.Event
+	events    []*failover.Event // of the Steps' effects
+	room      struct {          // what nearly all need of the two
+		failovers [1]*failover.Failover
+		events    [2]*failover.Event
+	}
 }
 
 // answer is what follows a Step's effects: the results of commands, and what is to be done once they are committed.
@@ -96,6 +100,7 @@ func (q *queue) of(id string) *entry {
 	e := q.agents[id]
 	if e == nil {
 		e = &entry{id: id, number: q.next}
+		e.failovers, e.events = e.room.failovers[:0], e.room.events[:0]
 		q.next++
 		q.agents[id] = e
 		q.order = append(q.order, e)
@@ -105,6 +110,9 @@ func (q *queue) of(id string) *entry {
 
 // add takes the effects of a Step.
 func (q *queue) add(e failover.Effects) {
+	if len(q.agents) == 0 && len(e.Agents) > 0 {
+		q.agents, q.order = make(map[string]*entry, len(e.Agents)), slices.Grow(q.order, len(e.Agents))
+	}
 	for _, id := range e.RemovedAgents {
 		en := q.of(id)
 		en.agent, en.removed = nil, true
@@ -119,9 +127,10 @@ func (q *queue) add(e failover.Effects) {
 		}
 	}
 	for i := range e.Events {
-		en := q.of(e.Events[i].AgentID)
-		en.events = append(en.events, e.Events[i])
-		q.hurry = q.hurry || e.Events[i].Type == failover.EventFailoverDetected
+		ev := &e.Events[i]
+		en := q.of(ev.AgentID)
+		en.events = append(en.events, ev)
+		q.hurry = q.hurry || ev.Type == failover.EventFailoverDetected
 	}
 	for _, t := range e.TDGs {
 		if !slices.Contains(q.tdgs, t) {
@@ -158,11 +167,18 @@ func (q *queue) then(f func()) {
 
 // take is the next transaction: the first agents who are not busy, at most size. Nil: there is nothing, or all are busy.
 func (q *queue) take(size int, busy map[string]bool) *part {
-	n, kept := 0, q.order[:0:0]
-	p := &part{}
+	most := min(size, len(q.order))
+	p := &part{agents: make([]string, 0, most)}
+	p.Agents, p.Failovers, p.Events = make([]*failover.Agent, 0, most), make([]*failover.Failover, 0, most), make([]failover.Event, 0, 2*most)
+	var kept []*entry
+	n := 0
 	for i, en := range q.order {
 		if n == size {
-			kept = append(kept, q.order[i:]...)
+			if len(kept) == 0 {
+				kept = q.order[i:]
+			} else {
+				kept = append(kept, q.order[i:]...)
+			}
 			break
 		}
 		if busy[en.id] {
@@ -178,7 +194,9 @@ func (q *queue) take(size int, busy map[string]bool) *part {
 			p.RemovedAgents = append(p.RemovedAgents, en.id)
 		}
 		p.Failovers = append(p.Failovers, en.failovers...)
-		p.Events = append(p.Events, en.events...)
+		for _, ev := range en.events {
+			p.Events = append(p.Events, *ev)
+		}
 		delete(q.agents, en.id)
 	}
 	if n == 0 && (len(q.order) > 0 || q.empty()) {
