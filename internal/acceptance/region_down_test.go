@@ -126,15 +126,35 @@ func requireEvidence(t *testing.T, f *floor, agent string, evidence failover.Evi
 	require.Equal(t, evidence, last.Evidence)
 }
 
-// The Region has been down for long when the shift comes: no list is recent, so nobody is let go by it. Everybody stays detected, those who
-// were last seen on contact are pending, and the operator can force them all.
+// The usual order of things: the Region is down when the shift comes. Who was idle when it went goes (lastKnown), who was on contact is pending.
+func TestShiftAfterTheRegionWentDown(t *testing.T) {
+	during(t, everyOutage, func(t *testing.T, view connectsim.View, down string, mode connectsim.DownMode) {
+		f, _, _ := downFloor(t, view, down)
+		to := f.other(down)
+		since := f.mark()
+		require.NoError(t, f.SetRegionDown(down, mode))
+		f.pass(5 * time.Minute)
+		f.silent(since)
+		f.shift(to)
+		f.pass(f.config.Poll.DistributionInterval + time.Second + slack)
+		require.Empty(t, f.unaware(to))
+		f.pass(f.config.Failover.RegionDownAfter + 10*time.Second)
+		detected, pending := f.open(to)
+		require.Empty(t, detected)
+		require.ElementsMatch(t, []string{f.id(0), f.id(1)}, pending)
+		requireEvidence(t, f, f.id(5), failover.LastKnown)
+	})
+}
+
+// The Region has been down for longer than failover.maxUnknown when the shift comes: calls may have come that nobody could see, so nobody is
+// let go by an old list. Everybody stays detected, those who were last seen on contact are pending, and the operator can force them all.
 func TestShiftLongAfterTheRegionWentDown(t *testing.T) {
 	during(t, everyOutage, func(t *testing.T, view connectsim.View, down string, mode connectsim.DownMode) {
 		f, _, _ := downFloor(t, view, down)
 		to := f.other(down)
 		since := f.mark()
 		require.NoError(t, f.SetRegionDown(down, mode))
-		f.pass(2 * time.Minute)
+		f.pass(f.config.Failover.MaxUnknown + time.Minute)
 		f.silent(since)
 		f.shift(to)
 		f.pass(f.config.Poll.DistributionInterval + time.Second + slack)
