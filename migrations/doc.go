@@ -14,6 +14,8 @@
 //   - The new version must work on the schema one migration older: it reads a new column only where store.SchemaVersion says
 //     that it is there, or one release later. store.CheckSchema refuses a schema that is older still.
 //   - New members of a jsonb column have a usable zero value, unknown ones are ignored, and none changes its meaning.
+//   - A migration that does take away what older programs need, one release after the last that needed it, sets schema_programs.oldest to the
+//     version of the schema that a program has to know. store.CheckSchema refuses to work with one that is too new.
 //   - There is no way down: an older program works on the newer schema, so there is no need for one.
 //   - A migration takes no lock for long: it runs while commits do. Large tables are filled in batches by the program,
 //     indexes on them are made CONCURRENTLY (with NO TRANSACTION). A lock that others wait behind has a lock_timeout. With

@@ -69,7 +69,7 @@ type HTTP struct {
 
 // Database says where PostgreSQL is.
 type Database struct {
-	// `postgres://user@host/db`, or `embedded`: a private PostgreSQL, started by the service from the machine's own binaries, for one machine. Required.
+	// `postgres://user@host/db`, or `embedded`: a private PostgreSQL, started by the service from the machine's own binaries, for one machine. Required. Several hosts (`postgres://user@a,b/db`): the one is taken that can be written to. A transaction pooler will do, with `database.listenUrl`. A password in a file that the URL names (`?passfile=`), and certificates, are read anew for each connection.
 	URL Secret `yaml:"url"`
 	// Where the embedded PostgreSQL keeps its files; empty: a folder of the user's cache directory.
 	DataDir string `yaml:"dataDir"`
@@ -81,7 +81,7 @@ type Database struct {
 	ListenURL Secret `yaml:"listenUrl"`
 	// How long entries of the audit are kept, 720h or more; 0: for ever. Applied with the migrations, by the role that owns the tables.
 	AuditRetention time.Duration `yaml:"auditRetention"`
-	// How long failovers that are over and changes of distributions are kept, 24h or more; 0: for ever. (Events: `stream.replayRetention`.)
+	// How long failovers that are over, changes of distributions and drills are kept, 24h or more; 0: for ever. (Events: `stream.replayRetention`.)
 	HistoryRetention time.Duration `yaml:"historyRetention"`
 }
 

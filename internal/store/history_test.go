@@ -45,6 +45,11 @@ func TestHistoryIsPruned(t *testing.T) {
 	require.Equal(t, 2, query[int](t, conn, "SELECT count(*) FROM distribution_changes WHERE tdg_id = 'one'"), "the current shift, and what came after it")
 	require.Equal(t, 1, query[int](t, conn, "SELECT count(*) FROM distribution_changes WHERE tdg_id = 'two'"))
 
+	exec(t, conn, `INSERT INTO drills (drill_id, failover_group, started_at, ended_at, report)
+		VALUES ('old', 'main', now() - interval '4 days', now() - interval '3 days', '{}'), ('running', 'main', now() - interval '4 days', NULL, '{}')`)
+	require.NoError(t, s.Prune(t.Context()))
+	require.Equal(t, "running", query[string](t, conn, "SELECT string_agg(drill_id, ',') FROM drills"))
+
 	forever := open(t, url)
 	exec(t, conn, "UPDATE failovers SET detected_at = '-infinity' WHERE failover_id = $1", ids[1])
 	require.NoError(t, forever.Prune(t.Context()))

@@ -34,6 +34,7 @@ func (s *Store) Prune(ctx context.Context) error {
 		{"old audit entries", s.pruneAudit},
 		{"old failovers", s.pruneFailovers},
 		{"old changes of distributions", s.pruneChanges},
+		{"old drills", s.pruneDrills},
 		{"old deliveries of webhooks", s.pruneDeliveries},
 	} {
 		for more := true; more; {
@@ -58,6 +59,13 @@ func (s *Store) pruneFailovers(ctx context.Context) (int64, error) {
 		return 0, nil
 	}
 	return s.q.PruneFailovers(ctx, s.leader, db.PruneFailoversParams{OlderThan: s.opts.History, MaxRows: pruneBatch})
+}
+
+func (s *Store) pruneDrills(ctx context.Context) (int64, error) {
+	if ok, err := s.hasSchema(ctx, schemaRetention); s.opts.History == 0 || err != nil || !ok {
+		return 0, err
+	}
+	return s.q.PruneDrills(ctx, s.leader, db.PruneDrillsParams{OlderThan: s.opts.History, MaxRows: pruneBatch})
 }
 
 func (s *Store) pruneChanges(ctx context.Context) (int64, error) {

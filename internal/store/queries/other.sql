@@ -61,3 +61,7 @@ DELETE FROM distribution_changes WHERE change_id = ANY (ARRAY(
       AND c.change_id < (SELECT max(l.change_id) FROM distribution_changes l
           WHERE l.tdg_id = c.tdg_id AND l.before -> 'agents' IS DISTINCT FROM l.after -> 'agents')
     LIMIT @max_rows));
+
+-- name: PruneDrills :execrows
+DELETE FROM drills WHERE drill_id = ANY (ARRAY(
+    SELECT d.drill_id FROM drills d WHERE d.ended_at < clock_timestamp() - @older_than::interval LIMIT @max_rows));

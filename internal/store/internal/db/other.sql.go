@@ -183,6 +183,24 @@ func (q *Queries) PruneChanges(ctx context.Context, db DBTX, arg PruneChangesPar
 	return result.RowsAffected(), nil
 }
 
+const pruneDrills = `-- name: PruneDrills :execrows
+DELETE FROM drills WHERE drill_id = ANY (ARRAY(
+    SELECT d.drill_id FROM drills d WHERE d.ended_at < clock_timestamp() - $1::interval LIMIT $2))
+`
+
+type PruneDrillsParams struct {
+	OlderThan time.Duration
+	MaxRows   int32
+}
+
+func (q *Queries) PruneDrills(ctx context.Context, db DBTX, arg PruneDrillsParams) (int64, error) {
+	result, err := db.Exec(ctx, pruneDrills, arg.OlderThan, arg.MaxRows)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const pruneFailovers = `-- name: PruneFailovers :execrows
 DELETE FROM failovers WHERE failover_id = ANY (ARRAY(
     SELECT f.failover_id FROM failovers f
