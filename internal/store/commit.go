@@ -295,7 +295,7 @@ func encode(e *failover.Effects) (*rows, error) {
 		removed[id] = true
 		r.removed = append(r.removed, id)
 	}
-	enc := &encoder{}
+	enc := &encoder{buf: make([]byte, 0, 400*len(e.Agents))}
 	seen := make(map[string]bool, len(e.Failovers))
 	addFailover := func(f *failover.Failover) {
 		if f != nil && !seen[f.ID] {
@@ -349,7 +349,11 @@ type storedResult struct {
 }
 
 // encoder remembers the first value that could not be encoded.
-type encoder struct{ err error }
+type encoder struct {
+	err   error
+	buf   []byte // holds values one behind the other
+	began int    // where the value under way begins
+}
 
 func (e *encoder) object(v any) []byte {
 	b, err := object(v)

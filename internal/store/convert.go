@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"changeover/internal/failover"
@@ -65,8 +66,102 @@ func (e *encoder) agent(p *db.UpsertAgentsParams, a *failover.Agent) {
 	p.LastFailoverIds = append(p.LastFailoverIds, text(last))
 	p.Streamings = append(p.Streamings, a.Streaming)
 	p.Standbys = append(p.Standbys, standby)
-	p.Errors = append(p.Errors, e.object(setupErrors(a.Errors)))
-	p.Memories = append(p.Memories, e.object(memory))
+	p.Errors = append(p.Errors, e.errors(a.Errors))
+	p.Memories = append(p.Memories, e.agentMemory(&memory))
+}
+
+// agentMemory is the JSON of nearly every agent's memory without reflection, which is a good part of what a shift costs the leader. Where more is
+// in it than lists it is encoding/json's work.
+func (e *encoder) agentMemory(m *agentMemory) []byte {
+	if len(m.Aliases) > 0 || m.Desktop != (failover.Desktop{}) || !m.NoTDGSince.IsZero() || m.PresenceRegion != "" || m.PresenceCount != 0 {
+		return e.object(m)
+	}
+	b := e.begin(`{`)
+	for i := range m.Lists {
+		l := &m.Lists[i]
+		if !plain(l.Region) {
+			return e.object(m)
+		}
+		if i == 0 {
+			b = append(b, `"lists":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = append(b, `{"region":"`...)
+		b = append(b, l.Region...)
+		b = append(b, '"')
+		b = appendTime(b, "readAt", l.ReadAt)
+		if l.Present {
+			b = append(b, `,"present":true`...)
+		}
+		if l.Offline {
+			b = append(b, `,"offline":true`...)
+		}
+		if !l.SeenAt.IsZero() {
+			b = appendTime(b, "seenAt", l.SeenAt)
+		}
+		b = append(b, '}')
+	}
+	if len(m.Lists) > 0 {
+		b = append(b, ']')
+	}
+	if m.SeenPass != 0 {
+		if len(m.Lists) > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(append(b, `"seenPass":`...), m.SeenPass, 10)
+	}
+	return e.end(append(b, '}'))
+}
+
+// failoverMemory is the same for a failover.
+func (e *encoder) failoverMemory(m *failoverMemory) []byte {
+	b := e.begin(`{`)
+	for _, t := range [...]struct {
+		name string
+		at   time.Time
+	}{{"lastOldAt", m.LastOldAt}, {"clearedAt", m.ClearedAt}, {"evidenceAt", m.EvidenceAt}, {"forceAt", m.ForceAt}} {
+		if !t.at.IsZero() {
+			b = appendTime(b, t.name, t.at)
+		}
+	}
+	if m.SignedIn {
+		b = append(b, `,"signedIn":true`...)
+	}
+	if len(b) > e.began+1 && b[e.began+1] == ',' {
+		b = append(b[:e.began+1], b[e.began+2:]...)
+	}
+	return e.end(append(b, '}'))
+}
+
+// begin and end enclose a value in the buffer that the values share.
+func (e *encoder) begin(text string) []byte {
+	e.began = len(e.buf)
+	return append(e.buf, text...)
+}
+
+func (e *encoder) end(b []byte) []byte {
+	e.buf = b
+	return b[e.began:len(b):len(b)]
+}
+
+// plain says that JSON holds the text as it is.
+func plain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+// appendTime appends a member behind others, as encoding/json writes it.
+func appendTime(b []byte, name string, t time.Time) []byte {
+	b = append(b, `,"`...)
+	b = append(b, name...)
+	b = append(b, `":"`...)
+	b = t.AppendFormat(b, time.RFC3339Nano)
+	return append(b, '"')
 }
 
 func decodeAgent(row *db.LoadAgentsRow) (*failover.Agent, error) {
@@ -173,9 +268,9 @@ func (e *encoder) failover(p *db.UpsertFailoversParams, f *failover.Failover) {
 	p.Forceds = append(p.Forceds, f.Forced)
 	p.ForcedBys = append(p.ForcedBys, text(f.ForcedBy))
 	p.ForcedReasons = append(p.ForcedReasons, text(f.ForcedReason))
-	p.ContactIds = append(p.ContactIds, e.object(list(f.ContactIDs)))
-	p.InitialContactIds = append(p.InitialContactIds, e.object(list(f.InitialContactIDs)))
-	p.Memories = append(p.Memories, e.object(failoverMemory{
+	p.ContactIds = append(p.ContactIds, e.ids(f.ContactIDs))
+	p.InitialContactIds = append(p.InitialContactIds, e.ids(f.InitialContactIDs))
+	p.Memories = append(p.Memories, e.failoverMemory(&failoverMemory{
 		LastOldAt: micros(f.LastOldAt), ClearedAt: micros(f.ClearedAt), EvidenceAt: micros(f.EvidenceAt),
 		ForceAt: micros(f.ForceAt), SignedIn: f.SignedIn,
 	}))
@@ -352,12 +447,21 @@ func setupErrors(errs []failover.SetupError) []failover.SetupError {
 	return out
 }
 
-// list makes JSON's empty list of nil.
-func list(ids []string) []string {
-	if ids == nil {
-		return []string{}
+// empty is what nearly every row of a shift holds: no contacts, no set-up errors.
+var empty = []byte("[]")
+
+func (e *encoder) ids(ids []string) []byte {
+	if len(ids) == 0 {
+		return empty
 	}
-	return ids
+	return e.object(ids)
+}
+
+func (e *encoder) errors(errs []failover.SetupError) []byte {
+	if len(errs) == 0 {
+		return empty
+	}
+	return e.object(setupErrors(errs))
 }
 
 func decode(b []byte, v any, what, id string) error {
