@@ -125,7 +125,9 @@ func BenchmarkNothingHappens(b *testing.B) {
 		before := s.processorTime(b)
 		<-time.After(window)
 		share += float64(s.processorTime(b)-before) / float64(window)
+		memory := s.resident(b)
 		require.EqualValues(b, streams, f.heard.Load(), "each stream has its snapshot and two heartbeats")
+		b.ReportMetric(float64(memory)/(1<<20), "MiB-in-all")
 		f.leave()
 		s.kill(b)
 	}

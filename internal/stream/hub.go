@@ -328,7 +328,9 @@ func (h *Hub) attach(c *conn, out transport, o serveOptions) {
 	c.out, c.until = out, o.until
 	c.expire(time.Now(), h.o.Heartbeat)
 	h.wheel.add(c)
-	if h.stopped {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h.stopped || c.dead { // it was aborted before there was anything to abort
 		out.abort()
 	}
 }
