@@ -1,7 +1,9 @@
 package stream
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -73,11 +75,28 @@ func (e *encoder) pieces(events []*sse.Event) []piece {
 		for _, event := range batch {
 			e.server.Publish(encoderStream, event)
 		}
-		for range batch {
-			pieces = append(pieces, <-e.written)
+		for _, event := range batch {
+			p := <-e.written
+			if !says(p.body(), event) {
+				// It cannot be. If it were, everybody would get somebody else's events from here on.
+				panic(fmt.Sprintf("stream: the library wrote %.80q in the place of event %s", p.body(), event.ID))
+			}
+			pieces = append(pieces, p)
 		}
 	}
 	return pieces
+}
+
+// says tells whether a frame is that of an event.
+func says(frame []byte, event *sse.Event) bool {
+	rest, ok := bytes.CutPrefix(frame, []byte(fieldID))
+	if ok {
+		rest, ok = bytes.CutPrefix(rest, event.ID)
+	}
+	if ok {
+		rest, ok = bytes.CutPrefix(rest, []byte(fieldData))
+	}
+	return ok && bytes.HasPrefix(rest, event.Data)
 }
 
 func (e *encoder) piece(event *sse.Event) piece { return e.pieces([]*sse.Event{event})[0] }
