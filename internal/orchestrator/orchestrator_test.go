@@ -890,3 +890,42 @@ func BenchmarkQueue(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/agent")
 }
+
+// The leader before had a clock that was ten minutes ahead, and all that it left is from the future. The next one believes its own reads all
+// the same, at once. (A bubble's clock always begins at the same time.)
+func TestALeaderWhoseClockIsBehind(t *testing.T) {
+	t.Parallel()
+	left := newMemory()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		a := start(t, "a", m)
+		defer a.stop()
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		a.floor("idle", "busy")
+		a.people.say <- on("busy", "call")
+		synctest.Wait()
+		a.distribute(west)
+		synctest.Wait()
+		a.people.say <- on("busy", "call")
+		synctest.Wait()
+		left.epoch, left.agents, left.tdgs, left.groups = m.epoch, m.agents, m.tdgs, m.groups
+	})
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		m.epoch, m.agents, m.tdgs, m.groups = left.epoch, left.agents, left.tdgs, left.groups
+		b := start(t, "b", m)
+		defer b.stop()
+		synctest.Wait()
+		b.distribute(west)
+		time.Sleep(time.Second)
+		b.people.say <- read("idle")
+		b.people.say <- read("busy")
+		synctest.Wait()
+		require.Equal(t, []failover.EventType{failover.EventFailoverCompleted}, types(m.events(), "idle"))
+		require.Equal(t, []failover.EventType{failover.EventFailoverCompleted}, types(m.events(), "busy"))
+		b.distribute(east)
+		synctest.Wait()
+		require.Equal(t, failover.EventFailoverDetected, types(m.events(), "idle")[1])
+	})
+}

@@ -69,6 +69,7 @@ func (r *reign) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	notAfter(&snapshot, now())
 	r.state = failover.New(r.o.Settings, r.o.Groups, snapshot, newID)
 	for _, t := range snapshot.TDGs {
 		r.queue.listed[t.ID] = t.Roster

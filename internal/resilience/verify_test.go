@@ -14,10 +14,12 @@ import (
 	"changeover/internal/failover"
 )
 
-// settle ends the calls, sends the floor on a last time, waits until everybody is there and nothing is open, and verifies what is left.
+// settle ends the calls, waits until everybody is where the floor was sent, sends it on a last time, waits until everybody is there and nothing is
+// open, and verifies what is left.
 func (c *cluster) settle() {
 	c.t.Helper()
 	c.quiet()
+	c.leader().worksIn(c.to)
 	c.shift()
 	c.verify()
 }
