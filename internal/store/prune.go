@@ -15,7 +15,7 @@ const pruneBatch = 10_000
 
 // Prune removes what nobody asks for any more: answers to idempotency keys and commands that were done a day ago, tickets that
 // nobody redeemed, replicas that have been silent for a day, with their connections, entries of the audit that are older than
-// [SetAuditRetention] said, and failovers and changes of distributions that are older than [Options] says. Failovers that are open or wait for
+// [SetAuditRetention] said, and failovers, changes of distributions and drills that are older than [Options] says. Failovers that are open or wait for
 // their confirmation stay, and so does the last change of each traffic distribution group, which is its current shift. Deliveries of webhooks
 // that ended long ago go, too. The leader calls it now and then.
 func (s *Store) Prune(ctx context.Context) error {
@@ -73,6 +73,13 @@ func (s *Store) pruneChanges(ctx context.Context) (int64, error) {
 		return 0, nil
 	}
 	return s.q.PruneChanges(ctx, s.leader, db.PruneChangesParams{OlderThan: s.opts.History, MaxRows: pruneBatch})
+}
+
+func (s *Store) pruneDrills(ctx context.Context) (int64, error) {
+	if ok, err := s.hasSchema(ctx, schemaRetention); err != nil || !ok || s.opts.History == 0 {
+		return 0, err
+	}
+	return s.q.PruneDrills(ctx, s.leader, db.PruneDrillsParams{OlderThan: s.opts.History, MaxRows: pruneBatch})
 }
 
 func (s *Store) pruneTickets(ctx context.Context) (int64, error) {
