@@ -75,13 +75,6 @@ func (s *Store) pruneChanges(ctx context.Context) (int64, error) {
 	return s.q.PruneChanges(ctx, s.leader, db.PruneChangesParams{OlderThan: s.opts.History, MaxRows: pruneBatch})
 }
 
-func (s *Store) pruneDrills(ctx context.Context) (int64, error) {
-	if ok, err := s.hasSchema(ctx, schemaRetention); err != nil || !ok || s.opts.History == 0 {
-		return 0, err
-	}
-	return s.q.PruneDrills(ctx, s.leader, db.PruneDrillsParams{OlderThan: s.opts.History, MaxRows: pruneBatch})
-}
-
 func (s *Store) pruneTickets(ctx context.Context) (int64, error) {
 	return s.q.PruneTickets(ctx, s.leader, pruneBatch)
 }

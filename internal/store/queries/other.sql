@@ -53,10 +53,6 @@ DELETE FROM failovers WHERE failover_id = ANY (ARRAY(
       AND NOT EXISTS (SELECT 1 FROM agents a WHERE a.agent_id = f.agent_id AND f.failover_id IN (a.failover_id, a.last_failover_id))
     ORDER BY f.detected_at LIMIT @max_rows));
 
--- name: PruneDrills :execrows
-DELETE FROM drills WHERE drill_id = ANY (ARRAY(
-    SELECT d.drill_id FROM drills d WHERE d.ended_at < clock_timestamp() - @older_than::interval LIMIT @max_rows));
-
 -- PruneChanges keeps the last change of each traffic distribution group that moved agents, which CurrentShifts asks for.
 -- name: PruneChanges :execrows
 DELETE FROM distribution_changes WHERE change_id = ANY (ARRAY(
