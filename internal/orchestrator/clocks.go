@@ -35,14 +35,14 @@ func clamp(v reflect.Value, now time.Time) {
 		}
 	case reflect.Struct:
 		if v.Type() == timeType {
-			if v.CanSet() && v.Interface().(time.Time).After(now) {
-				v.Set(reflect.ValueOf(now))
+			if t := v.Addr().Interface().(*time.Time); t.After(now) {
+				*t = now
 			}
 			return
 		}
 		for i := range v.NumField() {
-			if v.Type().Field(i).IsExported() {
-				clamp(v.Field(i), now)
+			if f := v.Field(i); f.CanSet() { // it is exported
+				clamp(f, now)
 			}
 		}
 	}
