@@ -4,8 +4,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"os"
-	osexec "os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,57 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"changeover/internal/failover"
-	"changeover/internal/postgres"
 	"changeover/internal/postgres/postgrestest"
 	"changeover/internal/store"
 )
 
 // weekVariable starts the soak, which takes minutes: make soak/week.
 const weekVariable = "SOAK_WEEK"
-
-// clock is that of a PostgreSQL whose programs run with libfaketime.
-type clock struct {
-	t    *testing.T
-	file string
-}
-
-// ahead sets the clock that much before the real one.
-func (c *clock) ahead(d time.Duration) {
-	c.t.Helper()
-	next := c.file + ".new"
-	require.NoError(c.t, os.WriteFile(next, fmt.Appendf(nil, "+%d\n", int(d.Seconds())), 0o644))
-	require.NoError(c.t, os.Rename(next, c.file))
-}
-
-// clockedServer is a PostgreSQL whose clock the test sets.
-func clockedServer(t *testing.T, settings map[string]string) (*postgrestest.Server, *clock) {
-	t.Helper()
-	libraries, err := filepath.Glob("/usr/lib/*/faketime/libfaketime.so.1")
-	require.NoError(t, err)
-	if len(libraries) == 0 {
-		t.Skip("libfaketime is not there; on Debian 'scripts/setup faults' installs it")
-	}
-	programs, err := postgres.FindBinaries()
-	require.NoError(t, err)
-	real, err := filepath.EvalSymlinks(filepath.Join(programs.Dir, "postgres"))
-	require.NoError(t, err)
-	dir, err := os.MkdirTemp("/tmp", "changeover-clock-") //nolint:usetesting // t.TempDir is closed to the user who runs PostgreSQL for root
-	require.NoError(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	require.NoError(t, os.Chmod(dir, 0o755))
-	c := &clock{t, filepath.Join(dir, "clock")}
-	c.ahead(0)
-	for name, script := range map[string]string{
-		"initdb": fmt.Sprintf("exec %s \"$@\"", filepath.Join(filepath.Dir(real), "initdb")),
-		"postgres": fmt.Sprintf("exec env LD_PRELOAD=%s FAKETIME_TIMESTAMP_FILE=%s FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1 %s \"$@\"",
-			libraries[0], c.file, real),
-	} {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755))
-	}
-	out, err := osexec.Command(filepath.Join(dir, "postgres"), "--version").CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	return postgrestest.StartWith(t, postgres.Options{Binaries: postgres.Binaries{Dir: dir, Major: programs.Major}, Settings: settings}), c
-}
 
 // A simulated week, an hour at a time by the clock of a real PostgreSQL: each hour a shift of everybody with contacts, reports, forces with keys,
 // tickets, streams that come and go, a new leader, replicas with new names each day; and the leader's maintenance. With events kept for a
@@ -73,7 +26,7 @@ func TestSoakOfAWeek(t *testing.T) {
 		t.Skip("takes minutes: make soak/week")
 	}
 	const agents, hours, retained = 400, 7 * 24, 24 * time.Hour
-	server, clock := clockedServer(t, map[string]string{
+	server, clock := postgrestest.StartClocked(t, map[string]string{
 		"autovacuum_naptime": "1s", "fsync": "off", "max_wal_size": "64MB", "min_wal_size": "32MB", // one second is more than an hour here
 	})
 	s, err := store.Open(t.Context(), store.Options{URL: server.URL(), History: 48 * time.Hour, Log: discard})
@@ -83,7 +36,7 @@ func TestSoakOfAWeek(t *testing.T) {
 	conn := connect(t, server.URL())
 	sizes := map[int]int64{}
 	for hour := 1; hour <= hours; hour++ {
-		clock.ahead(time.Duration(hour) * time.Hour)
+		clock.Ahead(time.Duration(hour) * time.Hour)
 		now := query[time.Time](t, conn, "SELECT clock_timestamp()")
 		require.WithinDuration(t, time.Now().Add(time.Duration(hour)*time.Hour), now, time.Minute, "the clock does not follow")
 		soakHour(t, s, lead(t, s).Epoch, hour, agents, now)
