@@ -20,6 +20,12 @@ const (
 	FailoverCompleted      EventType = "failoverCompleted"      // rest.FailoverCompletedData
 	FailoverCancelled      EventType = "failoverCancelled"      // rest.FailoverCancelledData
 	FailoverStalled        EventType = "failoverStalled"        // rest.FailoverStalledData
+	FailoverPaused         EventType = "failoverPaused"         // rest.FailoverPausedData
+	FailoverResumed        EventType = "failoverResumed"        // rest.FailoverResumedData
+	DrillDetected          EventType = "drillDetected"          // rest.DrillDetectedData: nothing real has happened, as with all drills
+	DrillPending           EventType = "drillPending"           // rest.DrillPendingData
+	DrillCompleted         EventType = "drillCompleted"         // rest.DrillCompletedData
+	DrillCancelled         EventType = "drillCancelled"         // rest.DrillCancelledData
 	ConfigureError         EventType = "configureError"         // rest.ConfigureErrorData
 	ConfigureErrorCleared  EventType = "configureErrorCleared"  // rest.ConfigureErrorClearedData
 	Reset                  EventType = "reset"                  // rest.ResetData: forget what was told, snapshots follow

@@ -27,8 +27,8 @@ func Example() {
 	defer client.Close()
 
 	ctx := context.Background()
-	last := "" // load it from where the last run left it
-	for event, err := range client.Follow(ctx, changeover.Subscription{After: last}) {
+	load, save := func() string { return "" }, func(cursor string) {} // where the next run finds it
+	for event, err := range client.Follow(ctx, changeover.Subscription{After: load()}) {
 		if errors.Is(err, changeover.ErrUnauthenticated) || errors.Is(err, changeover.ErrRefused) {
 			log.Fatal(err) // everything else is tried again, and not told here
 		}
@@ -47,7 +47,7 @@ func Example() {
 		case changeover.Reset:
 			fmt.Println("forget everything; snapshots follow")
 		}
-		last = event.ID // and save it, when the event is handled
+		save(event.ID) // when the event is handled
 	}
 }
 

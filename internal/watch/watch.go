@@ -152,6 +152,14 @@ func detail(e changeover.Event) (string, error) {
 			return "is seen in neither Region", err
 		}
 		return "is seen in " + *d.ActiveRegion + " instead", err
+	case changeover.FailoverPaused:
+		d, err := changeover.Data[rest.FailoverPausedData](e)
+		return fmt.Sprintf("does not go to %s before %s: %s", d.NextActiveRegion, d.Until.Local().Format("15:04:05"), d.Reason), err
+	case changeover.FailoverResumed:
+		d, err := changeover.Data[rest.FailoverResumedData](e)
+		return "goes to " + d.NextActiveRegion, err
+	case changeover.DrillDetected, changeover.DrillPending, changeover.DrillCompleted, changeover.DrillCancelled:
+		return "a drill: nothing real has happened", nil
 	case changeover.ConfigureError:
 		d, err := changeover.Data[rest.ConfigureErrorData](e)
 		return fmt.Sprintf("%s: %s", d.Code, d.Message), err

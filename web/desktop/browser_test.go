@@ -63,6 +63,7 @@ func TestBrowser(t *testing.T) {
 		"polling":  {blockStreams: true},
 		"setup":    {},
 		"late":     {},
+		"pause":    {},
 		"lag":      {lag: 5 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -118,9 +118,9 @@ export class Desk {
   control(what, replica = 0) {
     return this.#send("POST", `${this.stack.control}/${what}/${replica}`);
   }
-  /** A GET of the service's REST API, past all proxies. */
-  api(path, replica = 0) {
-    return this.#send("GET", `http://${this.stack.replicas[replica]}${path}`);
+  /** The service's REST API, past all proxies. */
+  api(path, { method = "GET", body } = {}) {
+    return this.#send(method, `http://${this.stack.replicas[0]}${path}`, body);
   }
   /** An administrator shifts everybody to a Region. */
   shift(to) {

@@ -307,3 +307,24 @@ export async function lag(desk) {
   assert.ok(panelMoved <= completed, `the panel moved at ${panelMoved}, the desktop at ${completed}`);
   assert.equal((await desk.events()).at(-1).data.evidence, "desktop");
 }
+
+/** Operators hold the change: the panel moves by itself, and the desktop says why the rest waits. */
+export async function pause(desk) {
+  const { west } = desk;
+  const call = await desk.call();
+  const page = await desk.open();
+  await desk.shift(west);
+  await desk.headline(page, `${west} takes over when you are done`);
+  const path = "/v1/failover-groups/main/pause";
+  await desk.api(path, { method: "POST", body: { reason: "the payment system is down there", ttlSeconds: 600 } });
+  await desk.headline(page, `${west} takes over later`);
+  assert.match(await page.textContent("#detail"), /until .*: the payment system is down there/);
+  await desk.shot(page, "paused");
+  await desk.end(call);
+  await desk.clear(call);
+  await desk.shows(page, west);
+  await desk.headline(page, `${west} takes over later`);
+  await desk.api(path, { method: "DELETE" });
+  await desk.headline(page, `You work in ${west} now`);
+  await desk.happened(page, `Detected: ${west}`, "Pending", "Paused: the payment system is down there", "Resumed", `Completed: works in ${west}`);
+}
