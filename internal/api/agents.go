@@ -207,7 +207,7 @@ func (s *Server) ReportObservation(ctx context.Context, r contract.ReportObserva
 		return nil, err
 	}
 	now := time.Now()
-	if _, err := s.submit(ctx, store.CommandReport, reportOf(r.AgentID, r.Body, now), "agents/"+r.AgentID, "", callOf(ctx).body); err != nil {
+	if _, err := s.submit(ctx, store.CommandReport, reportOf(r.AgentID, r.Body, now), "agents/"+r.AgentID, "", callOf(ctx).body, nil); err != nil {
 		return nil, err
 	}
 	return contract.ReportObservation202JSONResponse{ReceivedAt: utc(now)}, nil

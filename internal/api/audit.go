@@ -28,9 +28,11 @@ func (c *call) entry(target, reason string, details []byte, outcome string) stor
 	return e
 }
 
-// submit hands a command to the leader, and to the audit in the same transaction.
-func (s *Server) submit(ctx context.Context, kind string, payload any, target, reason string, details []byte) (int64, error) {
-	return s.store.Submit(ctx, kind, payload, callOf(ctx).entry(target, reason, details, outcomeAccepted))
+// submit hands a command to the leader, and to the audit in the same transaction, with its target as it is before; nil: that is not told.
+func (s *Server) submit(ctx context.Context, kind string, payload any, target, reason string, details []byte, before any) (int64, error) {
+	e := callOf(ctx).entry(target, reason, details, outcomeAccepted)
+	e.Before = jsonOf(before)
+	return s.store.Submit(ctx, kind, payload, e)
 }
 
 // record says what became of a mutation that the leader has done, with its target before and after; nil: it is not told. Where it

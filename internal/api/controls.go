@@ -53,7 +53,7 @@ func (s *Server) control(ctx context.Context, name, reason, kind string, payload
 	if err != nil {
 		return nil, err
 	}
-	id, err := s.submit(ctx, kind, payload, target, reason, details)
+	id, err := s.submit(ctx, kind, payload, target, reason, details, nil)
 	if err != nil {
 		return nil, err
 	}

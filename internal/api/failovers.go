@@ -65,7 +65,7 @@ func (s *Server) ForceFailover(ctx context.Context, r contract.ForceFailoverRequ
 		return nil, s.refuse(ctx, target, reason, nil, notOpen(f))
 	}
 	before := failoverOf(f)
-	id, err := s.submit(ctx, store.CommandForce, failover.Force{FailoverID: f.ID, By: callOf(ctx).identity.Subject, Reason: reason}, target, reason, nil)
+	id, err := s.submit(ctx, store.CommandForce, failover.Force{FailoverID: f.ID, By: callOf(ctx).identity.Subject, Reason: reason}, target, reason, nil, before)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func (s *Server) ForceFailovers(ctx context.Context, r contract.ForceFailoversRe
 	id, err := s.submit(ctx, store.CommandBulkForce, failover.BulkForce{
 		Group: b.FailoverGroup, TDG: value(b.TdgID), From: value(b.FromRegion), OnlyStale: value(b.OnlyStale),
 		By: callOf(ctx).identity.Subject, Reason: b.Reason, MaxPerSecond: value(b.MaxPerSecond), MaxFraction: fraction,
-	}, target, b.Reason, details)
+	}, target, b.Reason, details, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -101,6 +101,15 @@ func TestForceWithoutALeader(t *testing.T) {
 	require.Equal(t, 2, s.leader.answerOnce(t.Context()))
 	f := read[contract.Failover](t, s.get("/v1/failovers/"+id), http.StatusOK)
 	require.Equal(t, contract.FailoverStatusCompleted, f.Status)
+	entries := read[contract.AuditList](t, s.get("/v1/audit"), http.StatusOK).Items
+	require.Len(t, entries, 2, "both were asked for; nobody heard what came of them")
+	for _, e := range entries {
+		if e.Action == "forceFailover" {
+			var before contract.Failover
+			require.NoError(t, json.Unmarshal(e.Before, &before))
+			require.Equal(t, contract.FailoverStatusPending, before.Status)
+		}
+	}
 }
 
 func TestBulkForce(t *testing.T) {

@@ -816,7 +816,7 @@ type AuditEntry struct {
 	// AuditID Its id; they count up.
 	AuditID string `json:"auditId"`
 
-	// Before The target before it was done, as its resource shows it. Only with `done`.
+	// Before The target before it was done, as its resource shows it. With `done`, and of a force with `accepted`.
 	Before map[string]interface{} `json:"before"`
 
 	// Details What was asked for, beyond the fields above.
@@ -4130,7 +4130,9 @@ type ClientInterface interface {
 
 	// ListAudit List the audit trail
 	//
-	// Every mutation and every refused one, newest first.
+	// Every mutation and every refused one, newest first. A session, or a ticket for one's own stream, changes nothing and is not in it; one
+	// for somebody else's is. A force is there twice: with what was there before when it is asked for, and with what came of it when the leader has done it within two seconds
+	// (later than that the failover itself says who forced it, and why).
 	//
 	// Corresponds with GET /v1/audit (the `ListAudit` operationId).
 	ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -4636,7 +4638,9 @@ func (c *Client) CreateStreamTicket(ctx context.Context, agentID AgentIDPath, pa
 
 // ListAudit List the audit trail
 //
-// Every mutation and every refused one, newest first.
+// Every mutation and every refused one, newest first. A session, or a ticket for one's own stream, changes nothing and is not in it; one
+// for somebody else's is. A force is there twice: with what was there before when it is asked for, and with what came of it when the leader has done it within two seconds
+// (later than that the failover itself says who forced it, and why).
 //
 // Corresponds with GET /v1/audit (the `ListAudit` operationId).
 func (c *Client) ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -7713,7 +7717,9 @@ type ClientWithResponsesInterface interface {
 
 	// ListAuditWithResponse List the audit trail
 	//
-	// Every mutation and every refused one, newest first.
+	// Every mutation and every refused one, newest first. A session, or a ticket for one's own stream, changes nothing and is not in it; one
+	// for somebody else's is. A force is there twice: with what was there before when it is asked for, and with what came of it when the leader has done it within two seconds
+	// (later than that the failover itself says who forced it, and why).
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -10115,7 +10121,9 @@ func (c *ClientWithResponses) CreateStreamTicketWithResponse(ctx context.Context
 
 // ListAuditWithResponse List the audit trail
 //
-// Every mutation and every refused one, newest first.
+// Every mutation and every refused one, newest first. A session, or a ticket for one's own stream, changes nothing and is not in it; one
+// for somebody else's is. A force is there twice: with what was there before when it is asked for, and with what came of it when the leader has done it within two seconds
+// (later than that the failover itself says who forced it, and why).
 //
 // Returns a wrapper object for the known response body format(s).
 //

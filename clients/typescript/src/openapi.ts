@@ -679,7 +679,9 @@ export interface paths {
         };
         /**
          * List the audit trail
-         * @description Every mutation and every refused one, newest first.
+         * @description Every mutation and every refused one, newest first. A session, or a ticket for one's own stream, changes nothing and is not in it; one
+         *     for somebody else's is. A force is there twice: with what was there before when it is asked for, and with what came of it when the leader has done it within two seconds
+         *     (later than that the failover itself says who forced it, and why).
          */
         get: operations["listAudit"];
         put?: never;
@@ -2027,7 +2029,7 @@ export interface components {
             details: {
                 [key: string]: unknown;
             } | null;
-            /** @description The target before it was done, as its resource shows it. Only with `done`. */
+            /** @description The target before it was done, as its resource shows it. With `done`, and of a force with `accepted`. */
             before: {
                 [key: string]: unknown;
             } | null;

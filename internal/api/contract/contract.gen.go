@@ -497,7 +497,7 @@ type AuditEntry struct {
 	// AuditID Its id; they count up.
 	AuditID string `json:"auditId"`
 
-	// Before The target before it was done, as its resource shows it. Only with `done`.
+	// Before The target before it was done, as its resource shows it. With `done`, and of a force with `accepted`.
 	Before json.RawMessage `json:"before"`
 
 	// Details What was asked for, beyond the fields above.
