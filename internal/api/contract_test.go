@@ -420,7 +420,9 @@ func TestInternalErrorsStayInside(t *testing.T) {
 	s.leader.floor()
 	conn, err := pgx.Connect(t.Context(), s.db.url)
 	require.NoError(t, err)
-	_, err = conn.Exec(t.Context(), `ALTER SCHEMA public RENAME TO elsewhere`)
+	// All tables are there, and are others: what is not there at all may be a database that nobody has migrated yet.
+	_, err = conn.Exec(t.Context(), `ALTER SCHEMA public RENAME TO elsewhere; CREATE SCHEMA public; DO $$ DECLARE name text; BEGIN
+		FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'elsewhere' LOOP EXECUTE format('CREATE TABLE public.%I (nothing int)', name); END LOOP; END $$`)
 	require.NoError(t, err)
 	require.NoError(t, conn.Close(t.Context()))
 	for _, d := range operations(t, "none") {
@@ -433,7 +435,7 @@ func TestInternalErrorsStayInside(t *testing.T) {
 			continue // they need no database here
 		}
 		require.Equal(t, http.StatusInternalServerError, a.status, "%s: %s", d.id, a.body)
-		require.NotContains(t, a.body, "relation")
+		require.NotContains(t, a.body, "column")
 		require.NotContains(t, a.body, "SQLSTATE")
 		require.Contains(t, s.logs.String(), a.header.Get("X-Request-Id"), "%s: the log has what the caller is not told", d.id)
 	}

@@ -33,7 +33,7 @@ func (s *Server) StartDrill(ctx context.Context, r contract.StartDrillRequestObj
 	for _, id := range b.AgentIds {
 		o.AgentIDs = append(o.AgentIDs, s.canonical(ctx, id, ""))
 	}
-	id, err := s.submit(ctx, store.CommandDrill, o, target, b.Reason, details)
+	id, err := s.submit(ctx, store.CommandDrill, o, target, b.Reason, details, nil)
 	if err != nil {
 		return nil, err
 	}
