@@ -108,7 +108,7 @@ func (s *sequence) plan(length time.Duration) {
 	}
 	kinds := []kind{
 		{30, s.planContact}, {12, s.planShift}, {5, s.planSplit}, {3, s.planQuickShifts},
-		{10, s.planFault}, {4, s.planSlow}, {5, s.planDown}, {3, s.planOldView},
+		{10, s.planFault}, {6, s.planSlow}, {5, s.planDown}, {3, s.planOldView},
 		{4, s.planKill}, {4, s.planFreeze}, {2, s.planRestart},
 		{4, s.planCut}, {3, s.planLose}, {3, s.planHang}, {2, s.planStorm}, {1.5, s.planPostgres},
 		{8, s.planDrop}, {2, s.planDropAll}, {2, s.planSpoil}, {1, s.planJoin},
@@ -254,6 +254,9 @@ func (s *sequence) planSlow(at time.Duration) {
 	region := pick(s.rng, []string{east, west, "*"})
 	latency := s.duration(20*time.Millisecond, 700*time.Millisecond)
 	s.add(at, func() { _ = s.amazon.SetLatency(region, "*", latency) }, "%s answers after %s", region, latency)
+	if to := pick(s.rng, []string{east, west}); s.rng.IntN(2) == 0 { // while reads are under way
+		s.add(at+s.duration(50*time.Millisecond, 500*time.Millisecond), func() { s.shift("", to, 100) }, "shift to %s", to)
+	}
 	s.add(at+s.duration(200*time.Millisecond, 2*time.Second), func() { _ = s.amazon.SetLatency(region, "*", 0) }, "%s answers quickly", region)
 }
 

@@ -352,6 +352,29 @@ func TestTwoStacks(t *testing.T) {
 	for _, d := range s.desktops {
 		require.Equal(t, []string{west, east}, moves(d.heard()), d.name)
 	}
+	// Who goes to and fro in the midst of a shift hears what each of the two knows at that moment, and is in the right Region in the end.
+	require.NoError(t, s.amazon.Shift("", west, 100))
+	for i := range 8 {
+		s.flap(i % 2)
+		for n := range reporting {
+			s.tell(n)
+		}
+	}
+	for i := range s.stack {
+		s.untilStates(i, func(n int) string {
+			if n < reporting {
+				s.tell(n)
+			}
+			return "active in " + west
+		})
+	}
+	s.flap(0)
+	s.flap(1)
+	for _, d := range s.desktops {
+		list := moves(d.heard())
+		require.Equal(t, []string{west, east}, list[:2], d.name)
+		require.Equal(t, west, list[len(list)-1], d.name)
+	}
 	for i := range s.stack {
 		s.check(i)
 	}
