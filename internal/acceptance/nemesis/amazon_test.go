@@ -46,12 +46,22 @@ func (a *amazon) know(p connectsim.AgentInfo) {
 	}
 }
 
-// forget drops what was answered before a time.
+// forget drops what was answered before a time, but for what each Region said last of its distributions, which stands.
 func (a *amazon) forget(before time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.reads = slices.DeleteFunc(a.reads, func(r read) bool { return r.end.Before(before) })
-	a.targets = slices.DeleteFunc(a.targets, func(d distribution) bool { return d.end.Before(before) })
+	type question struct{ region, tdg string }
+	told := map[question]bool{}
+	kept := []distribution{}
+	for _, d := range slices.Backward(a.targets) {
+		if q := (question{d.region, d.tdg}); !d.end.Before(before) || !told[q] {
+			told[q] = true
+			kept = append(kept, d)
+		}
+	}
+	slices.Reverse(kept)
+	a.targets = kept
 }
 
 // endpoint is where one replica reaches one Region. It can be lost, and come back at the same address.
