@@ -99,7 +99,7 @@ type floorReport struct {
 func (f *floorReport) evaluate(times []received, began time.Time) {
 	var last []float64
 	for _, t := range times {
-		last = append(last, time.Unix(0, max(t[completed], t[pending])).Sub(began).Seconds())
+		last = append(last, time.Unix(0, max(t[detected], t[completed], t[pending])).Sub(began).Seconds())
 	}
 	f.Written = summarize(last)
 }

@@ -600,8 +600,18 @@ func (r *run) measureFloor(ctx context.Context, out *report, afterSeq int64, sin
 			return fmt.Errorf("floor: %w", err)
 		}
 	}
-	if err := r.untilHeard(ctx, clients, time.Minute); err != nil {
-		return fmt.Errorf("floor: %w", err)
+	for heard := int64(0); heard < c.Rows["events"]; {
+		if time.Since(began) > time.Minute {
+			return fmt.Errorf("floor: %d of %d frames arrived in a minute", heard, c.Rows["events"])
+		}
+		t, err := ask(clients, "tally", nil)
+		if err != nil {
+			return fmt.Errorf("floor: %w", err)
+		}
+		heard = t.Heard[detected] + t.Heard[pending] + t.Heard[completed]
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
 	}
 	times, err := ask(clients, "times", out)
 	if err != nil {

@@ -90,6 +90,7 @@ type Store struct {
 	seen   sighting
 	count  count
 
+	recent   recent
 	replicas replicas
 	claims   claims
 
