@@ -6,7 +6,8 @@
 //     with ten thousand agents; a leader that dies in the middle of its commits.
 //   - in processes: the program itself, a real PostgreSQL, the simulator on a port, desktops that resume their streams, and kill -9
 //     at moments that a seed chooses.
-//   - benchmarks: what an idle stream costs the whole program.
+//   - a herd of desktops with tickets and cursors, and what the database is asked for it; make herd has 20,000 of them.
+//   - benchmarks: what idle streams cost the whole program in memory, and in processor time while nothing happens.
 //
 // What one room promises by itself is tested there.
 package acceptance

@@ -69,7 +69,7 @@ func newService(t testing.TB, sim *connectsim.Sim, change ...func(*config.Config
 	t.Cleanup(func() { floor.CloseClientConnections(); floor.Close() })
 	s := &service{
 		program: build(t), database: postgrestest.NewDatabase(t), address: freeAddress(t),
-		client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: anyServer}, Timeout: patience},
+		client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: anyServer.Clone()}, Timeout: patience},
 	}
 	c := config.Default()
 	c.HTTP.Listen, c.Database.URL, c.Auth.Mode = s.address, config.Secret(s.database), config.AuthNone

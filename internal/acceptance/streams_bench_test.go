@@ -248,7 +248,7 @@ func (f *crowd) dial2(s *service, agents []string) error {
 }
 
 var http2Transport = func() *http.Transport {
-	t := &http.Transport{TLSClientConfig: anyServer, Protocols: new(http.Protocols)}
+	t := &http.Transport{TLSClientConfig: anyServer.Clone(), Protocols: new(http.Protocols)} // which adds to it
 	t.Protocols.SetHTTP2(true)
 	return t
 }()

@@ -23,6 +23,7 @@ type batcher[In, Out any] struct {
 	most   int                                               // in a batch
 	queue  int                                               // waiting; the next one is refused
 	gather time.Duration                                     // after a batch of several, from its start to that of the next, unless that is full
+	each   time.Duration                                     // and no more than so long for each call in it: few calls gather briefly; 0: all gather as long
 
 	mu      sync.Mutex
 	waiting []*batched[In, Out]
@@ -31,8 +32,8 @@ type batcher[In, Out any] struct {
 	closed  bool
 	worker  sync.WaitGroup
 
-	last   time.Time // the worker's: when it began the last batch,
-	herded bool      // and whether that was of several calls
+	last time.Time // the worker's: when it began the last batch,
+	size int       // and of how many calls that was
 }
 
 func newBatcher[In, Out any](run func(context.Context, []In) ([]Out, error), most int, gather time.Duration) *batcher[In, Out] {
@@ -93,14 +94,18 @@ func (b *batcher[In, Out]) hurry() {
 // work runs batches until nobody waits.
 func (b *batcher[In, Out]) work() {
 	for {
-		if b.herded {
-			b.pause(b.gather - time.Since(b.last))
+		if b.size > 1 {
+			gather := b.gather
+			if b.each > 0 {
+				gather = min(gather, time.Duration(b.size)*b.each)
+			}
+			b.pause(gather - time.Since(b.last))
 		}
 		batch := b.take()
 		if batch == nil {
 			return
 		}
-		b.last, b.herded = time.Now(), len(batch) > 1
+		b.last, b.size = time.Now(), len(batch)
 		b.answer(batch)
 	}
 }

@@ -116,6 +116,31 @@ func TestBatcherBeginsWhenABatchIsFull(t *testing.T) {
 	})
 }
 
+// Few calls gather briefly, many for long: a herd costs few statements, and a handful of callers does not notice.
+func TestBatcherGathersInProportion(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var d double
+		b := newBatcher(d.run, 100, 500*time.Millisecond)
+		b.each = 20 * time.Millisecond
+		few := ask(t.Context(), b, upTo(5)...) // one at once, then four
+		time.Sleep(15 * time.Millisecond)
+		many := ask(t.Context(), b, upTo(40)...)
+		time.Sleep(90 * time.Millisecond)
+		last := ask(t.Context(), b, 1)
+		for range 5 {
+			require.NoError(t, (<-few).err)
+		}
+		for range 40 {
+			require.NoError(t, (<-many).err)
+		}
+		require.NoError(t, (<-last).err)
+		require.Len(t, d.began, 4)
+		require.Equal(t, 80*time.Millisecond, d.began[2].Sub(d.began[1]), "after four calls")
+		require.Equal(t, 500*time.Millisecond, d.began[3].Sub(d.began[2]), "after forty, and no longer than that")
+	})
+}
+
 func TestBatcherIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -106,7 +106,8 @@ const (
 	auditBatch   = 500 // each entry takes some 30 µs in the database, with the chain's head locked
 	auditGather  = 5 * time.Millisecond
 	ticketBatch  = 5000
-	ticketGather = 200 * time.Millisecond // a stream may begin that much later in a herd, of which a second is ten statements
+	ticketGather = 500 * time.Millisecond // a stream may begin that much later in a herd of ten thousand in a second,
+	ticketEach   = 250 * time.Microsecond // and some milliseconds in one of hundreds
 )
 
 // Open makes a Store. It does not need the database to be there; an error is one of the URLs.
@@ -127,6 +128,7 @@ func Open(_ context.Context, opts Options) (*Store, error) {
 	s.submits = newBatcher(s.submitAll, auditBatch, auditGather)
 	s.issues = newBatcher(s.issueTickets, ticketBatch, ticketGather)
 	s.redeems = newBatcher(s.redeemTickets, ticketBatch, ticketGather)
+	s.issues.each, s.redeems.each = ticketEach, ticketEach
 	var err error
 	if s.pool, err = newPool(opts.URL, opts.MaxConns); err != nil {
 		return nil, err
