@@ -106,8 +106,8 @@ const (
 	auditBatch   = 500 // each entry takes some 30 µs in the database, with the chain's head locked
 	auditGather  = 5 * time.Millisecond
 	ticketBatch  = 5000
-	ticketGather = 500 * time.Millisecond // a stream may begin that much later in a herd of ten thousand in a second,
-	ticketEach   = 250 * time.Microsecond // and some milliseconds in one of hundreds
+	ticketGather = 500 * time.Millisecond // a stream may begin that much later in a herd of five hundred and more in a second,
+	ticketEach   = 2 * time.Millisecond   // and some milliseconds when a few come at once
 )
 
 // Open makes a Store. It does not need the database to be there; an error is one of the URLs.
