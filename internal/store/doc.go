@@ -31,9 +31,6 @@
 // last commits in an asynchronous failover and that others took their place. Epochs follow the database's clock, so a
 // restored database never gives one out a second time.
 //
-// The Store that commits remembers its last events, so that the leader's own replica reads them without PostgreSQL. A commit that fails makes
-// it forget, and a reader to whom nothing is new asks PostgreSQL, which is where lost commits show.
-//
 // Events are partitioned by the day of their commit. Days are made ahead and dropped whole; events of a day without
 // partition go to the default one, so a commit never fails for want of it.
 //

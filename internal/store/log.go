@@ -73,11 +73,8 @@ func (s *Store) LogState(ctx context.Context) (st LogState, err error) {
 }
 
 // EventsAfter reads the events that follow seq, in order, at most limit. Their numbers have no gaps; where retention has dropped
-// the next one, it returns ErrPruned. What this Store itself has just committed it need not ask PostgreSQL for.
+// the next one, it returns ErrPruned.
 func (s *Store) EventsAfter(ctx context.Context, seq int64, limit int) (events []LogEvent, err error) {
-	if events, ok := s.recent.after(seq, limit); ok {
-		return events, nil
-	}
 	ctx, done := s.call(ctx, "events", quickTimeout, &err)
 	defer done()
 	rows, err := s.q.Events(ctx, s.pool, db.EventsParams{AfterSeq: seq, UptoSeq: noLimit, MaxRows: rowLimit(limit)})
@@ -240,9 +237,6 @@ func (s *Store) maintainPartitions(ctx context.Context, retention time.Duration)
 		n, err := s.q.MaintainEventPartitions(ctx, tx, db.MaintainEventPartitionsParams{Retention: retention, Ahead: partitionsAhead})
 		if err != nil {
 			return fmt.Errorf("make and drop partitions of the event log: %w", err)
-		}
-		if n.Dropped > 0 {
-			s.recent.forget() // it may hold some of those
 		}
 		if n.Created > 0 || n.Dropped > 0 {
 			s.log.InfoContext(ctx, "event log partitions maintained", "created", n.Created, "dropped", n.Dropped)

@@ -90,7 +90,6 @@ type Store struct {
 	seen   sighting
 	count  count
 
-	recent   recent
 	replicas replicas
 	claims   claims
 
