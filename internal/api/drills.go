@@ -45,9 +45,10 @@ func (s *Server) StartDrill(ctx context.Context, r contract.StartDrillRequestObj
 	if result.Outcome != failover.OutcomeDone {
 		return nil, s.refuse(ctx, target, b.Reason, details, problemf(kindRefused, "%s", result.Detail))
 	}
-	d, err := s.store.Drill(ctx, o.DrillID)
+	asked.ID = result.Detail
+	d, err := s.store.Drill(ctx, asked.ID)
 	if err != nil { // it has begun, so this is no error
-		s.log.WarnContext(ctx, "drill not read after it has begun, it is shown as it was asked for", "drill_id", o.DrillID, "error", err)
+		s.log.WarnContext(ctx, "drill not read after it has begun, it is shown as it was asked for", "drill_id", asked.ID, "error", err)
 		d = asked
 	}
 	out := drillOf(d)

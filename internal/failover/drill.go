@@ -67,7 +67,8 @@ func (st *step) drill(o StartDrill) {
 	st.drills[o.Group] = d
 	st.touchDrill(d)
 	st.drillOn(d)
-	st.eff.Results = append(st.eff.Results, Result{CommandID: o.CommandID, Outcome: OutcomeDone})
+	// The id is in the answer, because whoever asks again after a crash may have made up another one.
+	st.eff.Results = append(st.eff.Results, Result{CommandID: o.CommandID, Outcome: OutcomeDone, Detail: d.ID})
 }
 
 // drillAgent tells one agent that a drill begins, if one can.

@@ -409,7 +409,7 @@ type Distributions struct {
 type Result struct {
 	CommandID int64
 	Outcome   Outcome
-	Detail    string // for people
+	Detail    string // for people; of a drill that has begun, its id
 	Matched   int
 	Forced    int
 }
