@@ -43,7 +43,8 @@ type sequence struct {
 	desktops []*desktop
 	contacts []contact
 	failures []string
-	resumed  time.Time // when somebody last asked for the end of a pause
+	resuming int       // requests for the end of a pause that may still be carried out
+	resumed  time.Time // when the last one was answered
 	spared   int       // the replica that is never ended; -1: none
 	since    time.Time
 
@@ -445,7 +446,7 @@ func (s *sequence) planPause(at time.Duration) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			// Only while no other one has ended it.
-			if status == 202 && strings.Contains(string(body), reason) && s.resumed.Before(from) {
+			if status == 202 && strings.Contains(string(body), reason) && s.resuming == 0 && s.resumed.Before(from) {
 				s.pauses = append(s.pauses, pause{from, time.Now()})
 			}
 		})
@@ -455,20 +456,18 @@ func (s *sequence) planPause(at time.Duration) {
 
 // resume ends whatever pause there is, and says whether that is so.
 func (s *sequence) resume(replica int) bool {
-	asked := func(at time.Time) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if at.After(s.resumed) {
-			s.resumed = at
-		}
-	}
-	asked(time.Now())
+	s.mu.Lock()
+	s.resuming++ // and may be done at any time from now on
+	s.mu.Unlock()
 	status, body := s.ask(replica, "DELETE", "/v1/failover-groups/main/pause", "", nil)
-	if status == 202 && !strings.Contains(string(body), `"reason"`) {
-		return true
+	if status != 202 || strings.Contains(string(body), `"reason"`) {
+		return false
 	}
-	asked(time.Now().Add(time.Minute)) // it may be done at any time
-	return false
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.resuming--
+	s.resumed = time.Now()
+	return true
 }
 
 func (s *sequence) planSignOut(at time.Duration) {
@@ -525,7 +524,7 @@ func (s *sequence) end() {
 
 // round is one plan from its beginning to the rest that follows; it returns everything that the checker finds.
 func (s *sequence) round(length time.Duration) []string {
-	s.steps, s.failures, s.resumed = nil, nil, time.Time{}
+	s.steps, s.failures, s.resuming = nil, nil, 0
 	s.plan(length)
 	begun := time.Now()
 	for _, x := range s.steps {
