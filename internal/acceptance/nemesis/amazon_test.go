@@ -90,7 +90,7 @@ func (a *amazon) listen(t testing.TB, replica int, region string) *endpoint {
 		kept := &recorder{ResponseWriter: w}
 		sim.ServeHTTP(kept, r)
 		if r.Context().Err() == nil {
-			a.answered(replica, region, r, body, kept, begun, time.Now())
+			a.answered(replica, region, r, body, kept, begun)
 		}
 	})
 	require.NoError(t, e.open())
@@ -125,11 +125,12 @@ func (e *endpoint) lose() {
 type recorder struct {
 	http.ResponseWriter
 	status int
+	sent   time.Time // nobody has the answer before
 	body   bytes.Buffer
 }
 
 func (w *recorder) WriteHeader(status int) {
-	w.status = status
+	w.status, w.sent = status, time.Now()
 	w.ResponseWriter.WriteHeader(status)
 }
 
@@ -150,7 +151,7 @@ func (w *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 var signedFor = regexp.MustCompile(`Credential=[^/]+/[0-9]+/([^/]+)/`)
 
 // answered notes an answer that is one.
-func (a *amazon) answered(replica int, region string, r *http.Request, body []byte, w *recorder, begun, end time.Time) {
+func (a *amazon) answered(replica int, region string, r *http.Request, body []byte, w *recorder, begun time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.answers[w.status]++
@@ -159,12 +160,12 @@ func (a *amazon) answered(replica int, region string, r *http.Request, body []by
 	}
 	switch {
 	case strings.HasPrefix(r.URL.Path, "/metrics/userdata/"):
-		x := read{replica: replica, region: region, begun: begun, end: end}
+		x := read{replica: replica, region: region, begun: begun, end: w.sent}
 		if a.userData(&x, body, w.body.Bytes()) {
 			a.reads = append(a.reads, x)
 		}
 	case strings.HasPrefix(r.URL.Path, "/traffic-distribution/") && r.Method == http.MethodGet:
-		x := distribution{replica: replica, region: region, begun: begun, end: end}
+		x := distribution{replica: replica, region: region, begun: begun, end: w.sent}
 		var out struct {
 			ID          string `json:"Id"`
 			AgentConfig *struct {

@@ -373,8 +373,8 @@ func (c *checker) open(f *told, from time.Time) *contact {
 func (c *checker) fresh(f *told, p *person, leader int, since time.Time, bad func(rule, format string, args ...any)) {
 	var none, some *read // the last ones to begin
 	for _, a := range c.seen[f.from] {
-		if !a.begun.Before(f.ended.at) { // its end was noted after it had been sent
-			break
+		if a.end.After(f.ended.at) {
+			continue
 		}
 		if id := c.holding(a, f); id == "" {
 			if a.covers(p) || a.shown[f.agent] != nil {
@@ -415,8 +415,8 @@ func (c *checker) asleep(replica int, from, to time.Time) bool {
 func (c *checker) lastKnown(f *told, p *person, leader int, since time.Time, bad func(rule, format string, args ...any)) {
 	var last *read // that says something about the agent
 	for _, a := range c.seen[f.from] {
-		if !a.begun.Before(f.ended.at) {
-			break
+		if a.end.After(f.ended.at) {
+			continue
 		}
 		if a.covers(p) || a.shown[f.agent] != nil {
 			last = a
