@@ -5,6 +5,7 @@ import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { createFailoverClient, type ConnectionState, type FailoverClient, type FailoverClientOptions } from "../src/index.js";
 import { timing } from "../src/connection.js";
 import { hurry } from "./fault/timing.js";
+import { waitFor } from "./wait.js";
 
 const agentId = "a1";
 const east = "us-east-1";
@@ -68,7 +69,7 @@ function client(o: Partial<FailoverClientOptions> & { endpoints: string[] }): { 
   return { failover, states, seen };
 }
 const is = (c: { failover: FailoverClient }, state: string, more: object = {}) =>
-  vi.waitFor(() => expect(c.failover.getConnectionState()).toMatchObject({ state, ...more }), { timeout: 4000, interval: 5 });
+  waitFor(() => expect(c.failover.getConnectionState()).toMatchObject({ state, ...more }));
 
 describe("options", () => {
   test.each([
@@ -85,7 +86,7 @@ describe("options", () => {
   test("addresses may have a path and a slash", async () => {
     const s = await server(stream());
     const c = client({ endpoints: [`${s.url}/changeover/`], agentId: "a%/b" });
-    await vi.waitFor(() => expect(s.requests[0]!.url.pathname).toBe("/changeover/v1/agents/a%25%2Fb/events"));
+    await waitFor(() => expect(s.requests[0]!.url.pathname).toBe("/changeover/v1/agents/a%25%2Fb/events"));
     c.failover.close();
   });
 });
@@ -104,12 +105,12 @@ describe("callbacks", () => {
     await is(c, "open");
     s.cut();
     s.set(stream(frame(2, "failoverDetected", { failoverId: "f", nextActiveRegion: west })));
-    await vi.waitFor(() => expect(calls).toEqual(["a", "b", "b"]));
+    await waitFor(() => expect(calls).toEqual(["a", "b", "b"]));
     expect(errors).toHaveBeenCalledOnce();
     offB();
     s.cut();
     s.set(stream(frame(3, "failoverDetected", { failoverId: "g", nextActiveRegion: west })));
-    await vi.waitFor(() => expect(calls).toEqual(["a", "b", "b", "b"]));
+    await waitFor(() => expect(calls).toEqual(["a", "b", "b", "b"]));
     errors.mockRestore();
     expect(() => c.failover.onFailoverDetected(undefined as never)).toThrow(TypeError);
   });
@@ -131,7 +132,7 @@ describe("callbacks", () => {
     const at: unknown[] = [];
     c.failover.onStatus((x) => at.push(x.state));
     c.failover.onFailoverPending(() => at.push(c.failover.getStatus().contactIds));
-    await vi.waitFor(() => expect(at).toEqual(["active", "pending", ["c"]]));
+    await waitFor(() => expect(at).toEqual(["active", "pending", ["c"]]));
     expect(c.seen).toEqual(["pending c"]);
     expect(c.failover.getActiveRegion()).toBe(east);
   });
@@ -151,7 +152,7 @@ describe("it comes back", () => {
     const c = client({ endpoints: [s.url] });
     const waits: number[] = [];
     c.failover.onConnectionState((x) => { if (x.retryAt) waits.push(x.retryAt.getTime() - Date.now()); });
-    await vi.waitFor(() => expect(waits.length).toBeGreaterThan(6), { timeout: 8000 });
+    await waitFor(() => expect(waits.length).toBeGreaterThan(6));
     // 10, 20, 40, 80, 150, 150: each by half to all. The clock has milliseconds.
     [10, 20, 40, 80, 150, 150].forEach((most, i) => {
       expect(waits[i]!).toBeGreaterThanOrEqual(most / 2 - 2);
@@ -203,7 +204,7 @@ describe("it comes back", () => {
       const beat = setInterval(() => (++beats < 5 ? r.write(": heartbeat\n\n") : clearInterval(beat)), 40);
     });
     const c = client({ endpoints: [s.url] });
-    await vi.waitFor(() => expect(s.requests.length).toBe(2), { timeout: 4000 });
+    await waitFor(() => expect(s.requests.length).toBe(2));
     await is(c, "open");
     const took = s.requests[1]!.at - s.requests[0]!.at;
     expect(took).toBeGreaterThan(4 * 40 + 200 - 30);
@@ -217,7 +218,7 @@ describe("it comes back", () => {
     const now = Date.now;
     Date.now = () => now() + 3_600_000;
     cleanups.push(() => { Date.now = now; });
-    await vi.waitFor(() => expect(s.requests.length).toBe(2), { timeout: 2000 });
+    await waitFor(() => expect(s.requests.length).toBe(2));
     expect(c.states.some((x) => x.reason === "woken")).toBe(true);
   });
 });
@@ -231,7 +232,7 @@ describe("endpoints", () => {
     const c = client({ endpoints: [dead, b.url] });
     await is(c, "open", { endpoint: b.url });
     b.cut();
-    await vi.waitFor(() => expect(b.requests.length).toBe(2));
+    await waitFor(() => expect(b.requests.length).toBe(2));
     await is(c, "open", { endpoint: b.url });
   });
 
@@ -245,7 +246,7 @@ describe("endpoints", () => {
     await is(c, "open", { endpoint: a.url });
     await is(c, "open", { endpoint: b.url });
     expect(b.requests[0]!.url.searchParams.get("lastEventId")).toBe("log-1-2");
-    await vi.waitFor(() => expect(c.seen).toEqual([`detected ${west}`, "pending c"]));
+    await waitFor(() => expect(c.seen).toEqual([`detected ${west}`, "pending c"]));
   });
 
   test("one that takes connections and never answers is left", async () => {
@@ -305,9 +306,9 @@ describe("streams that are blocked", () => {
     });
     const c = client({ endpoints: [s.url] });
     await is(c, "polling", { reason: "blocked", error: null });
-    await vi.waitFor(() => expect(c.seen).toEqual([`detected ${west}`]));
+    await waitFor(() => expect(c.seen).toEqual([`detected ${west}`]));
     expect(c.failover.getActiveRegion()).toBe(east);
-    await vi.waitFor(() => expect(s.requests.filter(isPoll).at(-1)!.url.searchParams.get("after")).toBe("log-1-2"));
+    await waitFor(() => expect(s.requests.filter(isPoll).at(-1)!.url.searchParams.get("after")).toBe("log-1-2"));
   });
 
   test("and streaming comes back when it can, without an event lost or told twice", async () => {
@@ -342,7 +343,7 @@ describe("streams that are blocked", () => {
     await is(c, "open");
     await new Promise((r) => setTimeout(r, 200));
     clearInterval(happening);
-    await vi.waitFor(() => expect(updates.length).toBe(log.length));
+    await waitFor(() => expect(updates.length).toBe(log.length));
     expect(updates).toEqual(log.map((x) => (JSON.parse(x) as { contactIds: string[] }).contactIds.join()));
     const polled = s.requests.filter(isPoll).length;
     await new Promise((r) => setTimeout(r, 400));
@@ -367,7 +368,7 @@ describe("who it is", () => {
     const c = client({ endpoints: [s.url], token });
     await is(c, "open");
     s.cut();
-    await vi.waitFor(() => expect(s.requests.length).toBe(2));
+    await waitFor(() => expect(s.requests.length).toBe(2));
     expect(token.mock.calls).toEqual([[{ renew: false }]]);
     for (const r of s.requests) {
       expect(r.headers.authorization).toBe("Bearer ey.to.ken");
@@ -394,7 +395,7 @@ describe("who it is", () => {
     });
     const asked: boolean[] = [];
     const c = client({ endpoints: [s.url], token: async ({ renew }) => { asked.push(renew); return renew ? "new" : "old"; } });
-    await vi.waitFor(() => expect(s.requests.length).toBe(2), { timeout: 3000 });
+    await waitFor(() => expect(s.requests.length).toBe(2));
     await is(c, "open");
     expect(asked).toEqual([false, true]);
     expect(s.requests[1]!.headers.authorization).toBe("Bearer new");
@@ -408,7 +409,7 @@ describe("who it is", () => {
     const c = client({ endpoints: [s.url], ticket: async () => `t${++n}` });
     await is(c, "open");
     s.cut();
-    await vi.waitFor(() => expect(s.requests.length).toBe(2));
+    await waitFor(() => expect(s.requests.length).toBe(2));
     expect(s.requests.map((r) => r.url.searchParams.get("ticket"))).toEqual(["t1", "t2"]);
     expect(s.requests[0]!.headers.authorization).toBeUndefined();
   });
@@ -453,7 +454,7 @@ describe("requests", () => {
     const s = await server((r, q, n) => (q.url.pathname.endsWith("/events")
       ? stream(frame(2, "failoverPending", { failoverId: "f1", nextActiveRegion: west, contactIds: ["c"] })) : answer)(r, q, n));
     const c = client({ endpoints: [s.url], ...more });
-    await vi.waitFor(() => expect(c.seen).toEqual(["pending c"]));
+    await waitFor(() => expect(c.seen).toEqual(["pending c"]));
     return { ...c, requests: () => s.requests.filter((r) => !r.url.pathname.endsWith("/events")) };
   };
   const json = (body: unknown, code = 200): Answer => (r) => r.writeHead(code, { "content-type": "application/json" }).end(JSON.stringify(body));

@@ -4,9 +4,10 @@ import { readFileSync } from "node:fs";
 import http from "node:http";
 import { createRequire } from "node:module";
 import { JSDOM, VirtualConsole } from "jsdom";
-import { afterEach, expect, test, vi } from "vitest";
+import { afterEach, expect, test } from "vitest";
 import { createFailoverClient, type FailoverClient, type Report } from "../src/index.js";
 import { bridgeStreams, type Disagreement, type StreamsApi, type StreamsBridge } from "../src/streams.js";
+import { waitFor } from "./wait.js";
 
 const east = "us-east-1";
 const west = "us-west-2";
@@ -84,7 +85,7 @@ class Page {
       if (this.silent.has(region)) continue;
       this.say(region, this.connect.EventType.ACKNOWLEDGE, { id: `port-${region}` });
     }
-    await vi.waitFor(() => expect(this.told.some((t) => t.event === this.connect.EventType.OUTER_CONTEXT_INFO)).toBe(true));
+    await waitFor(() => expect(this.told.some((t) => t.event === this.connect.EventType.OUTER_CONTEXT_INFO)).toBe(true));
     for (const region of [east, west]) {
       if (this.silent.has(region)) continue;
       this.say(region, this.connect.GlobalResiliencyEvents.INIT, { instanceRegion: region, instanceState: region === active ? "active" : "inactive", activeRegion: active });
@@ -176,12 +177,12 @@ async function desk(o: { resilient?: boolean; before?: (s: Desk["server"], p: Pa
     page.say(east, page.connect.EventType.ACKNOWLEDGE, { id: "port" });
     page.update(east);
   } else await page.up(east);
-  await vi.waitFor(() => expect(failover.getActiveRegion()).not.toBeNull());
+  await waitFor(() => expect(failover.getActiveRegion()).not.toBeNull());
   clock.advance(200);
   return { page, server, failover, bridge, clock };
 }
 
-const reported = (d: Desk, want: object) => vi.waitFor(() => { d.clock.advance(200); expect(d.server.reports.at(-1)).toEqual(want); }, { timeout: 3000, interval: 20 });
+const reported = (d: Desk, want: object) => waitFor(() => { d.clock.advance(200); expect(d.server.reports.at(-1)).toEqual(want); });
 const call = { contactId: "c1", type: "voice", state: "connected" };
 const asReported = { contactId: "c1", channel: "VOICE", state: "CONNECTED" };
 const settled = { activeRegion: east, contacts: [], contactsRegion: east, standby: { region: west, ready: true }, configureError: null };
@@ -200,7 +201,7 @@ test("on connecting it reports what the panel shows, and then every change", asy
   await new Promise((r) => setTimeout(r, 50));
   expect(d.server.reports.length, "nothing changed, nothing is open: nothing is reported").toBe(n);
   d.server.drop();
-  await vi.waitFor(() => { d.clock.advance(200); expect(d.server.reports.length).toBe(n + 1); }, { timeout: 8000 });
+  await waitFor(() => { d.clock.advance(200); expect(d.server.reports.length).toBe(n + 1); });
 }, 15_000);
 
 test("a failover: what the panel says comes next, and a report at least every minute", async () => {
@@ -210,19 +211,19 @@ test("a failover: what the panel says comes next, and a report at least every mi
   d.page.detected(west);
   await reported(d, { ...settled, contacts: [asReported], nextActiveRegion: west });
   d.server.tell("failoverDetected", { failoverId: "f1", nextActiveRegion: west });
-  await vi.waitFor(() => expect(d.failover.getStatus().state).toBe("detected"));
+  await waitFor(() => expect(d.failover.getStatus().state).toBe("detected"));
   for (let minute = 0; minute < 5; minute++) {
     await new Promise((r) => setTimeout(r, 20));
     const n = d.server.reports.length;
     d.clock.advance(60_000);
-    await vi.waitFor(() => expect(d.server.reports.length).toBeGreaterThan(n));
+    await waitFor(() => expect(d.server.reports.length).toBeGreaterThan(n));
   }
   const completed: string[] = [];
   d.bridge.onFailoverCompleted(({ activeRegion }) => completed.push(activeRegion));
   d.page.switches(west);
   await reported(d, { ...settled, activeRegion: west, nextActiveRegion: null, contactsRegion: west, standby: { region: east, ready: true } });
   d.server.tell("failoverCompleted", { failoverId: "f1", activeRegion: west, activeCcpUrl: ccpUrl[west], previousRegion: east, forced: false, evidence: "desktop", clear: [] });
-  await vi.waitFor(() => expect(completed).toEqual([west]));
+  await waitFor(() => expect(completed).toEqual([west]));
   expect(d.page.connect.globalResiliency.getActiveRegion()).toBe(west);
   expect(d.page.told.some((t) => t.event === d.page.connect.GlobalResiliencyEvents.FORCE_FAILOVER)).toBe(false);
 });
@@ -233,10 +234,10 @@ test("the bridge's completion waits for the panel", async () => {
   d.bridge.onFailoverCompleted(({ activeRegion }) => completed.push(activeRegion));
   d.server.tell("failoverDetected", { failoverId: "f1", nextActiveRegion: west });
   d.server.tell("failoverCompleted", { failoverId: "f1", activeRegion: west, activeCcpUrl: ccpUrl[west], previousRegion: east, forced: false, evidence: "inferred", clear: [] });
-  await vi.waitFor(() => expect(d.failover.getActiveRegion()).toBe(west));
+  await waitFor(() => expect(d.failover.getActiveRegion()).toBe(west));
   expect(completed).toEqual([]);
   d.page.switches(west);
-  await vi.waitFor(() => { d.clock.advance(200); expect(completed).toEqual([west]); });
+  await waitFor(() => { d.clock.advance(200); expect(completed).toEqual([west]); });
 });
 
 test("a forced failover is forwarded to the panels, once, and not when the panel moved by itself", async () => {
@@ -246,12 +247,12 @@ test("a forced failover is forwarded to the panels, once, and not when the panel
   d.page.detected(west);
   d.server.tell("failoverDetected", { failoverId: "f1", nextActiveRegion: west });
   d.server.tell("failoverCompleted", { failoverId: "f1", activeRegion: west, activeCcpUrl: ccpUrl[west], previousRegion: east, forced: true, evidence: "forced", clear: [] });
-  await vi.waitFor(() => { d.clock.advance(200); expect(forces()).toBe(2); }); // one to each panel
+  await waitFor(() => { d.clock.advance(200); expect(forces()).toBe(2); }); // one to each panel
   d.page.switches(west);
   d.server.tell("failoverDetected", { failoverId: "f2", nextActiveRegion: east });
   d.page.switches(east);
   d.server.tell("failoverCompleted", { failoverId: "f2", activeRegion: east, activeCcpUrl: ccpUrl[east], previousRegion: west, forced: true, evidence: "forced", clear: [] });
-  await vi.waitFor(() => expect(d.failover.getActiveRegion()).toBe(east));
+  await waitFor(() => expect(d.failover.getActiveRegion()).toBe(east));
   d.clock.advance(1_000);
   await new Promise((r) => setTimeout(r, 20));
   expect(forces()).toBe(2);
@@ -263,7 +264,7 @@ test("service and panel may disagree for six minutes; then the desktop is told, 
   d.bridge.onDisagreement((x) => seen.push(x));
   d.server.tell("failoverDetected", { failoverId: "f1", nextActiveRegion: west });
   d.server.tell("failoverCompleted", { failoverId: "f1", activeRegion: west, activeCcpUrl: ccpUrl[west], previousRegion: east, forced: false, evidence: "inferred", clear: [] });
-  await vi.waitFor(() => expect(d.failover.getActiveRegion()).toBe(west));
+  await waitFor(() => expect(d.failover.getActiveRegion()).toBe(west));
   const since = new Date(d.clock.now());
   d.clock.advance(6 * 60_000 - 1_000);
   expect(seen).toEqual([]);
@@ -272,7 +273,7 @@ test("service and panel may disagree for six minutes; then the desktop is told, 
   d.clock.advance(600_000);
   expect(seen.length).toBe(1);
   d.page.switches(west);
-  await vi.waitFor(() => { d.clock.advance(200); expect(seen.length).toBe(2); });
+  await waitFor(() => { d.clock.advance(200); expect(seen.length).toBe(2); });
   expect(seen[1]).toBeNull();
 });
 
@@ -309,7 +310,7 @@ test.each([
   cleanups.push(() => { bridge.close(); failover.close(); });
   page.say(east, page.connect.EventType.ACKNOWLEDGE, { id: "port" });
   page.update(east);
-  await vi.waitFor(() => { clock.advance(200); expect(server.reports.at(-1)).toMatchObject({ configureError: { code }, contactsRegion: east }); });
+  await waitFor(() => { clock.advance(200); expect(server.reports.at(-1)).toMatchObject({ configureError: { code }, contactsRegion: east }); });
   expect(server.reports.at(-1)!.activeRegion).toBeUndefined();
 });
 
@@ -321,7 +322,7 @@ test("without Global Resiliency contacts are reported, no Region, and nothing is
   d.bridge.onFailoverCompleted(({ activeRegion }) => completed.push(activeRegion));
   d.server.tell("failoverDetected", { failoverId: "f1", nextActiveRegion: west });
   d.server.tell("failoverCompleted", { failoverId: "f1", activeRegion: west, activeCcpUrl: ccpUrl[west], previousRegion: east, forced: true, evidence: "forced", clear: [] });
-  await vi.waitFor(() => expect(completed).toEqual([west]));
+  await waitFor(() => expect(completed).toEqual([west]));
   d.clock.advance(1_000);
   expect(d.page.told.some((t) => t.event === d.page.connect.GlobalResiliencyEvents.FORCE_FAILOVER)).toBe(false);
 });
@@ -331,7 +332,7 @@ test("a report that is refused is told, and tried again", async () => {
   const errors: string[] = [];
   d.bridge.onReportError((e) => errors.push(`${e.code}: ${e.message} (${e.requestId})`));
   d.page.update(east, [call]);
-  await vi.waitFor(() => { d.clock.advance(200); expect(errors).toContain("invalid-request: west is no Region (r1)"); });
+  await waitFor(() => { d.clock.advance(200); expect(errors).toContain("invalid-request: west is no Region (r1)"); });
   d.server.answers(202);
   d.clock.advance(60_000);
   await reported(d, { ...settled, contacts: [asReported] });
