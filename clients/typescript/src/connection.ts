@@ -346,8 +346,8 @@ export class Connection {
           if (proof.ticket !== undefined) query.set("ticket", proof.ticket);
           const began = monotonic();
           const response = await this.#get(e, query, "application/json", proof.headers, attempt.signal);
-          const page = JSON.parse(await text(response, attempt.signal)) as { items: LoggedEvent[]; nextCursor?: string };
-          if (!Array.isArray(page?.items)) throw new ChangeoverError("protocol", `${e.url} answered a poll with something else.`);
+          const page = pageOf(await text(response, attempt.signal));
+          if (!page) throw new ChangeoverError("protocol", `${e.url} answered a poll with something else.`);
           this.#auth.good();
           e.polled = true;
           e.failures = 0;
@@ -443,6 +443,16 @@ export class Connection {
       error: error ? { code: error.code, message: error.message, status: error.status } : null,
     };
     this.#to.state(this.#state);
+  }
+}
+
+/** The answer of a poll; undefined if it is none. */
+function pageOf(body: string): { items: LoggedEvent[] } | undefined {
+  try {
+    const page = JSON.parse(body) as { items: LoggedEvent[] };
+    return Array.isArray(page?.items) ? page : undefined;
+  } catch {
+    return undefined;
   }
 }
 

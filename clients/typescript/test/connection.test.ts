@@ -12,7 +12,7 @@ const east = "us-east-1";
 const west = "us-west-2";
 const cleanups: (() => void)[] = [];
 
-beforeAll(hurry);
+beforeAll(() => hurry({ firstByte: 1_000 })); // a busy machine is none that keeps silent
 afterEach(() => {
   for (const f of cleanups.splice(0).reverse()) f();
 });
@@ -58,7 +58,7 @@ const status = (code: number, headers: Record<string, string> = {}, type = "unav
 const silence: Answer = (response) => { response.writeHead(200, { "content-type": "text/event-stream" }).flushHeaders(); };
 
 function client(o: Partial<FailoverClientOptions> & { endpoints: string[] }): { failover: FailoverClient; states: ConnectionState[]; seen: string[] } {
-  const failover = createFailoverClient({ agentId, heartbeat: 100, ...o });
+  const failover = createFailoverClient({ agentId, heartbeat: 400, ...o });
   cleanups.push(() => failover.close());
   const states: ConnectionState[] = [];
   const seen: string[] = [];
@@ -70,6 +70,9 @@ function client(o: Partial<FailoverClientOptions> & { endpoints: string[] }): { 
 }
 const is = (c: { failover: FailoverClient }, state: string, more: object = {}) =>
   waitFor(() => expect(c.failover.getConnectionState()).toMatchObject({ state, ...more }));
+/** It is, or was and is not any more. */
+const was = (c: { states: ConnectionState[] }, state: string, more: object = {}) =>
+  waitFor(() => expect(c.states).toContainEqual(expect.objectContaining({ state, ...more })));
 
 describe("options", () => {
   test.each([
@@ -151,7 +154,7 @@ describe("it comes back", () => {
     const s = await server(status(503));
     const c = client({ endpoints: [s.url] });
     const waits: number[] = [];
-    c.failover.onConnectionState((x) => { if (x.retryAt) waits.push(x.retryAt.getTime() - Date.now()); });
+    c.failover.onConnectionState((x) => { if (x.retryAt) waits.push(x.retryAt.getTime() - x.since.getTime()); });
     await waitFor(() => expect(waits.length).toBeGreaterThan(6));
     // 10, 20, 40, 80, 150, 150: each by half to all. The clock has milliseconds.
     [10, 20, 40, 80, 150, 150].forEach((most, i) => {
@@ -161,10 +164,10 @@ describe("it comes back", () => {
   });
 
   test("not before Retry-After, in seconds or as a date", async () => {
-    for (const value of ["1", new Date(Date.now() + 3_000).toUTCString()]) {
-      const s = await server((r, q, n) => (n === 1 ? status(429, { "retry-after": value }, "too-many-requests") : stream())(r, q, n));
+    for (const value of [() => "1", () => new Date(Date.now() + 3_000).toUTCString()]) {
+      const s = await server((r, q, n) => (n === 1 ? status(429, { "retry-after": value() }, "too-many-requests") : stream())(r, q, n));
       const c = client({ endpoints: [s.url] });
-      await is(c, "waiting", { reason: "too-many-requests" });
+      await was(c, "waiting", { reason: "too-many-requests" });
       await is(c, "open");
       expect(s.requests[1]!.at - s.requests[0]!.at).toBeGreaterThan(850);
     }
@@ -177,7 +180,7 @@ describe("it comes back", () => {
       r.end(`retry: 400\n\n${frame(1, "snapshot", settled)}`);
     });
     const c = client({ endpoints: [s.url] });
-    await is(c, "waiting", { reason: "ended" });
+    await was(c, "waiting", { reason: "ended" });
     await is(c, "open");
     expect(s.requests[1]!.at - s.requests[0]!.at).toBeGreaterThan(390);
     expect(s.requests[1]!.url.searchParams.get("lastEventId")).toBe("log-1-1");
@@ -190,7 +193,7 @@ describe("it comes back", () => {
       r.end(": overload\nretry: 15000\n\n");
     });
     const c = client({ endpoints: [s.url] });
-    await is(c, "waiting", { reason: "overloaded" });
+    await was(c, "waiting", { reason: "overloaded" });
     expect(c.failover.getConnectionState().retryAt!.getTime() - Date.now()).toBeGreaterThan(14_000);
     expect(c.states.some((x) => x.state === "open")).toBe(false);
   });
@@ -207,13 +210,13 @@ describe("it comes back", () => {
     await waitFor(() => expect(s.requests.length).toBe(2));
     await is(c, "open");
     const took = s.requests[1]!.at - s.requests[0]!.at;
-    expect(took).toBeGreaterThan(4 * 40 + 200 - 30);
+    expect(took).toBeGreaterThan(4 * 40 + 800 - 30);
     expect(c.states.some((x) => x.reason === "silent")).toBe(true);
   });
 
   test("when the machine slept", async () => {
     const s = await server(stream());
-    const c = client({ endpoints: [s.url], heartbeat: 300 });
+    const c = client({ endpoints: [s.url], heartbeat: 600 });
     await is(c, "open");
     const now = Date.now;
     Date.now = () => now() + 3_600_000;
@@ -259,10 +262,9 @@ describe("endpoints", () => {
   test("when all are down they are asked in turn, with waits", async () => {
     const a = await server(status(503));
     const b = await server(status(503));
-    client({ endpoints: [a.url, b.url] });
-    await new Promise((r) => setTimeout(r, 1_000));
-    expect(a.requests.length).toBeGreaterThan(4);
-    expect(a.requests.length).toBeLessThan(30);
+    const c = client({ endpoints: [a.url, b.url] });
+    await waitFor(() => expect(a.requests.length).toBeGreaterThan(8));
+    expect(c.states.filter((x) => x.retryAt).length).toBeGreaterThan(8);
     expect(Math.abs(a.requests.length - b.requests.length)).toBeLessThan(8);
   });
 
@@ -354,7 +356,7 @@ describe("streams that are blocked", () => {
   test("an endpoint that is down is not taken for one that blocks", async () => {
     const s = await server(() => {});
     const c = client({ endpoints: [s.url] });
-    await is(c, "waiting", { reason: "timeout" });
+    await was(c, "waiting", { reason: "timeout" });
     expect(c.states.some((x) => x.state === "polling")).toBe(false);
     s.set(stream());
     await is(c, "open");
@@ -442,7 +444,7 @@ describe("who it is", () => {
       stream(...(n === 1 ? [`id: log-1-2\nevent: failoverDetected\ndata: {"agentId":"b","time":"t","failoverId":"f","nextActiveRegion":"${west}"}\n\n`] : []))(r, q, n);
     });
     const c = client({ endpoints: [s.url] });
-    await is(c, "waiting", { reason: "protocol" });
+    await was(c, "waiting", { reason: "protocol" });
     await is(c, "open");
     expect(c.seen).toEqual([]);
     expect(s.requests[1]!.url.searchParams.get("lastEventId")).toBe("log-1-1");

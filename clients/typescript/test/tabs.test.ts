@@ -35,7 +35,7 @@ class Locks {
   }
 }
 
-beforeAll(hurry);
+beforeAll(() => hurry({ firstByte: 1_000 }));
 beforeEach(() => {
   vi.stubGlobal("document", Object.assign(new EventTarget(), { visibilityState: "visible" }));
   vi.stubGlobal("navigator", { locks: new Locks() });
@@ -82,7 +82,7 @@ async function service() {
 interface Tab { failover: FailoverClient; seen: string[] }
 
 function tab(url: string, more: Partial<FailoverClientOptions> = {}): Tab {
-  const failover = createFailoverClient({ endpoints: [url], agentId, heartbeat: 100, ...more });
+  const failover = createFailoverClient({ endpoints: [url], agentId, heartbeat: 2_000, ...more });
   cleanups.push(() => failover.close());
   const seen: string[] = [];
   failover.onFailoverDetected((d) => seen.push(`detected ${d.failoverId}`));
@@ -97,10 +97,12 @@ const ready = (tabs: Tab[]) => waitFor(() => {
 const detected = { failoverId: "f1", nextActiveRegion: west };
 const pending = { ...detected, contactIds: ["c"] };
 
+let copy = 0;
+let loading = Promise.resolve(); // one module at a time: each leaves its onconnect in the same place
+
 /** SharedWorkers by name, each a fresh copy of the module. */
 function workers(fail = false): void {
   const running = new Map<string, Promise<(e: { ports: MessagePort[] }) => void>>();
-  let copy = 0;
   vi.stubGlobal("SharedWorker", class {
     readonly port: MessagePort;
     onerror: (() => void) | undefined;
@@ -109,10 +111,12 @@ function workers(fail = false): void {
       this.port = port1;
       if (fail) return void setTimeout(() => this.onerror?.(), 5);
       if (!running.has(name)) {
-        running.set(name, (async () => {
+        const loaded = loading.then(async () => {
           await import(/* @vite-ignore */ `../src/worker.js?copy=${++copy}`);
           return (globalThis as unknown as { onconnect: (e: { ports: MessagePort[] }) => void }).onconnect;
-        })());
+        });
+        loading = loaded.then(() => {});
+        running.set(name, loaded);
       }
       void running.get(name)!.then((onconnect) => onconnect({ ports: [port2] }));
       cleanups.push(() => { port1.close(); port2.close(); });
@@ -184,7 +188,7 @@ for (const how of ["locks", "worker"] as const) {
     prepare();
     const s = await service();
     const one = tab(s.url, options);
-    const other = createFailoverClient({ endpoints: [s.url], agentId: "b", heartbeat: 100, ...options });
+    const other = createFailoverClient({ endpoints: [s.url], agentId: "b", heartbeat: 2_000, ...options });
     cleanups.push(() => other.close());
     const reasons: string[] = [];
     other.onConnectionState((x) => reasons.push(x.reason));

@@ -9,7 +9,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { createFailoverClient, type FailoverClient } from "../../src/index.js";
 import { hurry } from "./timing.js";
 
-interface Message { seed: number; ports?: number[]; log?: { id: string; event: string; data: unknown }[] }
+interface Message { seed: number; agentId?: string; endpoints?: string[]; log?: { id: string; event: string; data: unknown }[] }
 
 const one = process.env["SEED"];
 const count = Number(process.env["SEEDS"] ?? 200);
@@ -24,7 +24,7 @@ let jumping: ReturnType<typeof setInterval>;
 beforeAll(() => {
   hurry();
   server = fork(new URL("server.mjs", import.meta.url), { stdio: ["ignore", "inherit", "inherit", "ipc"] });
-  server.on("message", (m: Message) => waiting.get(`${m.seed} ${m.ports ? "ports" : "log"}`)!(m));
+  server.on("message", (m: Message) => waiting.get(`${m.seed} ${m.endpoints ? "endpoints" : "log"}`)!(m));
   let offset = 0;
   Date.now = () => now() + offset;
   jumping = setInterval(() => { offset = Math.random() < 0.5 ? offset : (Math.random() - 0.5) * 7_200_000; }, 40);
@@ -35,7 +35,7 @@ afterAll(() => {
   server.disconnect();
 });
 
-const answer = (seed: number, what: "ports" | "log") => new Promise<Message>((resolve) => waiting.set(`${seed} ${what}`, resolve));
+const answer = (seed: number, what: "endpoints" | "log") => new Promise<Message>((resolve) => waiting.set(`${seed} ${what}`, resolve));
 
 /** The callbacks of a client, as a log. */
 function record(c: FailoverClient): { event: string; data: unknown }[] {
@@ -55,12 +55,12 @@ function record(c: FailoverClient): { event: string; data: unknown }[] {
 }
 
 async function sequence(seed: number): Promise<void> {
-  const started = answer(seed, "ports");
+  const started = answer(seed, "endpoints");
   server.send({ start: seed });
-  const { ports } = await started;
+  const { agentId, endpoints } = await started;
   const states: string[] = [];
   const failover = createFailoverClient({
-    endpoints: ports!.map((p) => `http://127.0.0.1:${p}`), agentId: "agent", heartbeat: 100,
+    endpoints: endpoints!, agentId: agentId!, heartbeat: 100,
     token: async ({ renew }) => {
       if (Math.random() < 0.05) throw new Error("the identity provider is away");
       return renew ? "renewed" : "token";

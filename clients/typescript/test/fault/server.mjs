@@ -2,11 +2,13 @@
 // api/openapi.yaml says of /v1/agents/{agentId}/events, when it speaks.
 //
 // From the parent: {start: seed} makes a world, {go: seed} lets things happen, {calm: seed} ends the faults, {end: seed} the world.
-// To the parent: {seed, ports}, and {seed, log} when everything has happened.
+// To the parent: {seed, agentId, endpoints}, and {seed, log} when everything has happened.
 import http from "node:http";
 
 const regions = ["us-east-1", "us-west-2"];
-const agentId = "agent";
+
+/** Addresses of its own, where the system has them: while a server is down nobody else takes its port. */
+const host = (seed) => (process.platform === "linux" ? `127.${1 + (process.pid >> 8) % 250}.${process.pid & 255}.${1 + (seed % 250)}` : "127.0.0.1");
 
 /** Random numbers that are the same for the same seed (mulberry32). */
 export function random(seed) {
@@ -22,6 +24,7 @@ export function random(seed) {
 class World {
   constructor(seed) {
     this.seed = seed;
+    this.agentId = `agent-${process.pid}-${seed}`; // so that no other server's events can be taken for this one's
     this.random = random(seed);
     this.log = [];
     this.epoch = 1;
@@ -77,7 +80,7 @@ class World {
   append(event, data) {
     if (this.chance(0.05)) this.epoch++;
     this.log.push({
-      id: `log-${this.epoch}-${this.log.length + 1}`, event, data: { agentId, time: "2026-11-21T10:15:30.250Z", ...data },
+      id: `log-${this.epoch}-${this.log.length + 1}`, event, data: { agentId: this.agentId, time: "2026-11-21T10:15:30.250Z", ...data },
     });
     for (const s of this.streams) s.feed();
   }
@@ -87,7 +90,7 @@ class World {
     return {
       id: `log-${this.epoch}-${this.log.length}`, event: "snapshot",
       data: {
-        agentId, time: "2026-11-21T10:15:30.250Z", activeRegion: active, activeCcpUrl: `https://${active}/`,
+        agentId: this.agentId, time: "2026-11-21T10:15:30.250Z", activeRegion: active, activeCcpUrl: `https://${active}/`,
         state: f ? (f.pending ? "pending" : "detected") : "active",
         ...(f && { failoverId: f.id, nextActiveRegion: regions.find((r) => r !== active), contactIds: f.contactIds }),
         configureErrors: errors.map((code) => ({ code, message: "m" })),
@@ -126,7 +129,7 @@ class Endpoint {
         s.on("close", () => this.sockets.delete(s));
         s.on("error", () => {});
       });
-      const attempt = () => this.server.listen(this.port ?? 0, "127.0.0.1");
+      const attempt = () => this.server.listen(this.port ?? 0, host(this.world.seed));
       this.server.on("error", () => setTimeout(attempt, 20)); // the port is not free again yet
       this.server.on("listening", () => {
         this.port = this.server.address().port;
@@ -182,7 +185,7 @@ class Endpoint {
     const answer = () => {
       if (response.destroyed) return;
       const after = /^log-\d+-(\d+)$/.exec(url.searchParams.get("after"));
-      const items = after ? w.log.slice(Number(after[1])) : [{ ...w.snapshot(), event: "reset", id: "log-0-1", data: { agentId, time: "t", reason: "malformed" } }, w.snapshot()];
+      const items = after ? w.log.slice(Number(after[1])) : [{ ...w.snapshot(), event: "reset", id: "log-0-1", data: { agentId: w.agentId, time: "t", reason: "malformed" } }, w.snapshot()];
       if (items.length === 0 && !answer.waited) {
         answer.waited = true;
         setTimeout(answer, parseInt(url.searchParams.get("wait")));
@@ -267,7 +270,7 @@ class Stream {
         return;
       case 4:
       case 5: {
-        const notice = { agentId, time: "t", reason: w.pick("shutdown", "token_expiring") };
+        const notice = { agentId: w.agentId, time: "t", reason: w.pick("shutdown", "token_expiring") };
         this.frame({ id: `log-${w.epoch}-${this.at}`, event: "draining", data: notice });
         return void this.response.end();
       }
@@ -287,7 +290,7 @@ process.on("message", async (m) => {
     worlds.set(m.start, w);
     const ports = await Promise.all(w.endpoints.map((e) => e.listen()));
     for (const e of w.endpoints) e.restarts();
-    process.send({ seed: m.start, ports });
+    process.send({ seed: m.start, agentId: w.agentId, endpoints: ports.map((p) => `http://${host(m.start)}:${p}`) });
   } else if (m.go !== undefined) worlds.get(m.go).go();
   else if (m.calm !== undefined) worlds.get(m.calm).calm = true;
   else if (m.end !== undefined) {
