@@ -154,15 +154,24 @@ func TestTheListenerIsTerminated(t *testing.T) {
 	c.start(2, database)
 	c.open(10)
 	c.quiet()
-	over, ended := make(chan struct{}), make(chan struct{})
+	conn, err := pgx.Connect(t.Context(), database)
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	over, ended := make(chan struct{}), make(chan int, 1)
 	go func() {
-		defer close(ended)
+		terminated := 0
 		for {
 			select {
 			case <-over:
+				ended <- terminated
 				return
 			case <-time.After(50 * time.Millisecond):
-				execute(t, database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'")
+				tag, err := conn.Exec(context.Background(),
+					"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'")
+				if err != nil {
+					t.Error(err)
+				}
+				terminated += int(tag.RowsAffected())
 			}
 		}
 	}()
@@ -176,7 +185,7 @@ func TestTheListenerIsTerminated(t *testing.T) {
 		c.ready()
 	}
 	close(over)
-	<-ended
+	require.Greater(t, <-ended, 5)
 	c.settle()
 }
 

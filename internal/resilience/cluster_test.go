@@ -7,12 +7,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -257,7 +259,11 @@ func (r *replica) write(whole map[string]any) {
 // freeAddress is a port that a killed process and its successor can both have.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	host := "127.0.0.1"
+	if runtime.GOOS == "linux" { // has more of them, where no connection of another test can take the port meanwhile
+		host = fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(250), rand.IntN(250), 2+rand.IntN(250))
+	}
+	l, err := net.Listen("tcp", host+":0")
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
 	return l.Addr().String()

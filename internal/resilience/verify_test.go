@@ -135,6 +135,6 @@ func requireLog(t testing.TB, url string) {
 		}
 	}
 	require.Empty(t, current, "open for ever")
-	require.Equal(t, query[int](t, url, "SELECT count(*) FROM failovers WHERE status IN ('completed', 'cancelled')"), len(ended))
+	require.Len(t, ended, query[int](t, url, "SELECT count(*) FROM failovers WHERE status IN ('completed', 'cancelled')"))
 	require.Zero(t, query[int](t, url, "SELECT count(*) FROM failovers WHERE status IN ('detected', 'pending')"))
 }

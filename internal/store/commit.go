@@ -120,7 +120,10 @@ func (s *Store) lockHead(ctx context.Context, tx pgx.Tx, epoch int64) (db.LockHe
 	if err != nil {
 		return db.LockHeadRow{}, err
 	}
-	return db.LockHeadRow{Epoch: head.Epoch, Seq: head.Seq}, s.count.check(epoch, head.Commits-1, true)
+	if left, known := s.count.left(epoch); known && head.Commits-1 != left {
+		return db.LockHeadRow{}, fmt.Errorf("it has %d commits, this leader left %d: %w", head.Commits-1, left, ErrLost)
+	}
+	return db.LockHeadRow{Epoch: head.Epoch, Seq: head.Seq}, nil
 }
 
 // count is how many commits the database should have, from the moment when the leader's state was loaded. A database that failed over without its
@@ -153,15 +156,11 @@ func (c *count) add(epoch int64) {
 	}
 }
 
-// check returns ErrLost if the database has fewer than it should. Only a commit, which keeps others out, may have more to say: that it is
-// neither fewer nor more.
-func (c *count) check(epoch, have int64, exactly bool) error {
+// left is how many commits the leader of an epoch knows to have been made; false: its state was not loaded.
+func (c *count) left(epoch int64) (int64, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.known || c.epoch != epoch || have == c.n || have > c.n && !exactly {
-		return nil
-	}
-	return fmt.Errorf("it has %d, this leader left %d: %w", have, c.n, ErrLost)
+	return c.n, c.known && c.epoch == epoch
 }
 
 // turn waits until the commit before is done. The session must not seem idle meanwhile: see idleInCommit.

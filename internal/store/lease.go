@@ -143,21 +143,27 @@ func (s *Store) RenewLease(ctx context.Context, lease Lease, holder string, ttl 
 	ctx, done := s.call(ctx, "renew_lease", quickTimeout, &err)
 	defer done()
 	started := time.Now()
-	n, err := s.q.RenewLease(ctx, s.lease, db.RenewLeaseParams{Epoch: lease.Epoch, Holder: text(holder), Ttl: ttl})
+	counted, err := s.hasSchema(ctx, schemaRetention)
 	if err != nil {
 		return lease, false, fmt.Errorf("renew the lease: %w", err)
 	}
-	if n == 0 {
-		return lease, false, nil
+	left, known := s.count.left(lease.Epoch) // before the question, so that no commit of this moment makes a difference
+	var n, have int64
+	if counted {
+		have, err = s.q.RenewCountedLease(ctx, s.lease, db.RenewCountedLeaseParams{Epoch: lease.Epoch, Holder: text(holder), Ttl: ttl})
+		if n = 1; errors.Is(err, pgx.ErrNoRows) {
+			n, err = 0, nil
+		}
+	} else {
+		n, err = s.q.RenewLease(ctx, s.lease, db.RenewLeaseParams{Epoch: lease.Epoch, Holder: text(holder), Ttl: ttl})
 	}
-	if counted, err := s.hasSchema(ctx, schemaRetention); err == nil && counted {
-		have, err := s.q.Commits(ctx, s.lease)
-		if err == nil {
-			err = s.count.check(lease.Epoch, have, false)
-		}
-		if err != nil {
-			return lease, false, fmt.Errorf("count the commits: %w", err)
-		}
+	switch {
+	case err != nil:
+		return lease, false, fmt.Errorf("renew the lease: %w", err)
+	case n == 0:
+		return lease, false, nil
+	case counted && known && have < left:
+		return lease, false, fmt.Errorf("the log has %d commits, this leader left %d: %w", have, left, ErrLost)
 	}
 	return Lease{Epoch: lease.Epoch, TrustedUntil: trustedUntil(started, ttl)}, true, nil
 }

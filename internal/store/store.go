@@ -174,6 +174,10 @@ func configure(config *pgx.ConnConfig) {
 
 // writable refuses a server that only reads.
 func writable(ctx context.Context, conn *pgconn.PgConn) error {
+	// PostgreSQL says it without being asked; a pooler may not.
+	if conn.ParameterStatus("in_hot_standby") == "off" && conn.ParameterStatus("default_transaction_read_only") == "off" {
+		return nil
+	}
 	if err := pgconn.ValidateConnectTargetSessionAttrsReadWrite(ctx, conn); err != nil {
 		return fmt.Errorf("the server only reads (a standby, or default_transaction_read_only is on), and Changeover has to write: %w", err)
 	}

@@ -31,6 +31,12 @@ RETURNING epoch;
 UPDATE leases SET expires_at = clock_timestamp() + @ttl::interval
 WHERE name = 'leader' AND epoch = @epoch AND holder = @holder;
 
+-- RenewCountedLease does the same, and returns how many commits there are.
+-- name: RenewCountedLease :one
+UPDATE leases SET expires_at = clock_timestamp() + @ttl::interval
+WHERE leases.name = 'leader' AND leases.epoch = @epoch AND leases.holder = @holder
+RETURNING (SELECT l.commits FROM event_log l)::bigint AS commits;
+
 -- name: ReleaseLease :exec
 UPDATE leases SET expires_at = '-infinity'
 WHERE name = 'leader' AND epoch = @epoch AND holder = @holder;

@@ -134,6 +134,26 @@ func (q *Queries) ReleaseLease(ctx context.Context, db DBTX, arg ReleaseLeasePar
 	return err
 }
 
+const renewCountedLease = `-- name: RenewCountedLease :one
+UPDATE leases SET expires_at = clock_timestamp() + $1::interval
+WHERE leases.name = 'leader' AND leases.epoch = $2 AND leases.holder = $3
+RETURNING (SELECT l.commits FROM event_log l)::bigint AS commits
+`
+
+type RenewCountedLeaseParams struct {
+	Ttl    time.Duration
+	Epoch  int64
+	Holder string
+}
+
+// RenewCountedLease does the same, and returns how many commits there are.
+func (q *Queries) RenewCountedLease(ctx context.Context, db DBTX, arg RenewCountedLeaseParams) (int64, error) {
+	row := db.QueryRow(ctx, renewCountedLease, arg.Ttl, arg.Epoch, arg.Holder)
+	var commits int64
+	err := row.Scan(&commits)
+	return commits, err
+}
+
 const renewLease = `-- name: RenewLease :execrows
 UPDATE leases SET expires_at = clock_timestamp() + $1::interval
 WHERE name = 'leader' AND epoch = $2 AND holder = $3
