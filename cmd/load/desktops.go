@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -161,7 +162,7 @@ func (r *reader) read() {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := syscall.EpollWait(r.epoll, events, 50)
-		if err != nil && err != syscall.EINTR {
+		if err != nil && !errors.Is(err, syscall.EINTR) {
 			r.fault("epoll: %v", err)
 			return
 		}
@@ -171,7 +172,7 @@ func (r *reader) read() {
 			switch {
 			case n > 0:
 				r.take(d, buf[:n], time.Now().UnixNano())
-			case err == syscall.EAGAIN || err == syscall.EINTR:
+			case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EINTR):
 			default:
 				r.fault("the stream of agent %s ended: %v", d.id, err)
 				_ = syscall.Close(int(e.Fd))

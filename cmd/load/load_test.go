@@ -35,7 +35,7 @@ func TestSmallFloor(t *testing.T) {
 	require.Positive(t, report.Commits)
 	for _, name := range components {
 		require.Greater(t, report.Idle.Memory[name], int64(1<<20), name)
-		require.Positive(t, report.Shift.CPU["service"])
 	}
+	require.Positive(t, report.Shift.CPU["service"])
 	require.NotPanics(t, func() { report.print(t.Output()) })
 }

@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -24,7 +23,6 @@ func main() {
 	k := kong.Parse(&c, kong.Name("load"), kong.Description("Measures a shift of a whole floor. See make load."))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	k.BindTo(ctx, (*context.Context)(nil))
-	k.Bind(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	err := k.Run()
 	stop()
 	if err != nil {

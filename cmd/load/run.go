@@ -569,7 +569,7 @@ func (r *run) measureFloor(ctx context.Context, out *report, afterSeq int64, sin
 	out.Floor.Copy = c
 	part := (len(r.agents) + processes - 1) / processes
 	var targets []string
-	var go_ []io.WriteCloser
+	var inputs []io.WriteCloser
 	for agents := range slices.Chunk(r.agents, part) {
 		cmd := exec.CommandContext(ctx, r.self, "floor", "--database", r.database, fmt.Sprint("--after=", afterSeq), fmt.Sprint("--streams=", len(agents)))
 		in, err := cmd.StdinPipe()
@@ -588,14 +588,14 @@ func (r *run) measureFloor(ctx context.Context, out *report, afterSeq int64, sin
 		if err := json.NewDecoder(lines).Decode(&address); err != nil {
 			return fmt.Errorf("floor: %w", err)
 		}
-		targets, go_ = append(targets, address), append(go_, in)
+		targets, inputs = append(targets, address), append(inputs, in)
 	}
 	clients, err := r.connect(ctx, targets, processes)
 	if err != nil {
 		return fmt.Errorf("floor: %w", err)
 	}
 	began := time.Now()
-	for _, in := range go_ {
+	for _, in := range inputs {
 		if _, err := fmt.Fprintln(in, "go"); err != nil {
 			return fmt.Errorf("floor: %w", err)
 		}
@@ -617,7 +617,7 @@ func (r *run) measureFloor(ctx context.Context, out *report, afterSeq int64, sin
 	if err != nil {
 		return fmt.Errorf("floor: %w", err)
 	}
-	for _, in := range go_ {
+	for _, in := range inputs {
 		_ = in.Close()
 	}
 	for _, c := range clients {
