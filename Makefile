@@ -49,6 +49,11 @@ test/postgres: setup ## The store and the whole service on other versions of Pos
 	@scripts/setup faults
 	@$(ENV) scripts/postgres-versions $(POSTGRES)
 
+.PHONY: test/alerts
+test/alerts: ## Every alert of deploy/prometheus firing and resolving, by promtool; missing scrapes included
+	@scripts/setup alerts
+	@$(ENV) promtool check rules deploy/prometheus/rules.yaml; promtool test rules deploy/prometheus/rules_test.yaml
+
 .PHONY: client
 client: setup ## The TypeScript client: its types, its build and its tests (clients/typescript)
 	@$(ENV) cd clients/typescript; ../../scripts/npm-ci; npm run --silent check; npm test --silent; CHANGEOVER_CLIENT=1 go test .

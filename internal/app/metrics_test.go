@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "write docs/metrics.md again")
 var metricNames = []string{
 	"changeover_agents", "changeover_configure_errors", "changeover_connect_request_seconds", "changeover_connect_requests_total",
 	"changeover_distribution_conflicts_total", "changeover_distribution_mismatch", "changeover_event_delivery_seconds",
-	"changeover_failover_detection_seconds", "changeover_failover_pending_seconds", "changeover_failovers_pending",
+	"changeover_failover_detection_seconds", "changeover_failover_pending_seconds", "changeover_failovers_pending", "changeover_failover_oldest_pending_timestamp_seconds",
 	"changeover_failover_group_paused", "changeover_webhook_attempts_total", "changeover_webhook_last_success_timestamp_seconds", "changeover_failovers_held", "changeover_failovers_stalled", "changeover_failovers_total",
 	"changeover_http_certificate_expiry_timestamp_seconds", "changeover_http_connections", "changeover_http_connections_rejected_total",
 	"changeover_http_requests_limited_total", "changeover_leader", "changeover_long_polls",

@@ -111,6 +111,8 @@ var (
 		[]string{"failover_group", "state", "active_region"}, nil)
 	pendingDesc = prometheus.NewDesc("changeover_failovers_pending", "Failovers that open voice or chat contacts hold.",
 		[]string{"failover_group", "to_region"}, nil)
+	oldestDesc = prometheus.NewDesc("changeover_failover_oldest_pending_timestamp_seconds", "When the failover that has been pending longest became pending. 0: none is.",
+		[]string{"failover_group"}, nil)
 	stalledDesc = prometheus.NewDesc("changeover_failovers_stalled", "Completed failovers whose agents were not seen in the new region in time, and not since.",
 		[]string{"failover_group"}, nil)
 	pausedDesc = prometheus.NewDesc("changeover_failover_group_paused", "1 while operators hold the completions of a failover group.",
@@ -139,14 +141,23 @@ type census struct {
 	// Of the leader's loop alone.
 	parts map[string][]gauge // what each agent is counted in
 
-	mu     sync.Mutex
-	values map[gauge]float64 // nil: not leading
+	mu      sync.Mutex
+	values  map[gauge]float64 // nil: not leading
+	pending map[string]wait   // by agent
+}
+
+// wait is that of a pending failover.
+type wait struct {
+	group string
+	since time.Time
 }
 
 func (c *census) begin(s *failover.State, groups []failover.GroupConfig) {
 	c.parts = map[string][]gauge{}
+	pending := map[string]wait{}
 	values := map[gauge]float64{}
 	for _, config := range groups {
+		values[gauge{desc: oldestDesc, a: config.Name}] = 0
 		values[gauge{desc: stalledDesc, a: config.Name}] = 0
 		values[gauge{desc: pausedDesc, a: config.Name}] = 0
 		values[gauge{desc: heldDesc, a: config.Name}] = 0
@@ -169,6 +180,9 @@ func (c *census) begin(s *failover.State, groups []failover.GroupConfig) {
 		for _, a := range s.AgentsOf(config.Name) {
 			part := partOf(a)
 			c.parts[a.ID] = part
+			if f := a.Failover; f != nil && f.Status == failover.Pending {
+				pending[a.ID] = wait{a.Group, f.PendingAt}
+			}
 			for _, k := range part {
 				values[k]++
 			}
@@ -176,13 +190,13 @@ func (c *census) begin(s *failover.State, groups []failover.GroupConfig) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.values = values
+	c.values, c.pending = values, pending
 }
 
 func (c *census) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.values, c.parts = nil, nil
+	c.values, c.parts, c.pending = nil, nil, nil
 }
 
 // partOf is what an agent counts in.
@@ -217,9 +231,15 @@ func (c *census) committed(e failover.Effects) {
 	defer c.mu.Unlock()
 	for _, id := range e.RemovedAgents {
 		c.replace(id, nil)
+		delete(c.pending, id)
 	}
 	for _, a := range e.Agents {
 		c.replace(a.ID, partOf(a))
+		if f := a.Failover; f != nil && f.Status == failover.Pending {
+			c.pending[a.ID] = wait{a.Group, f.PendingAt}
+		} else {
+			delete(c.pending, a.ID)
+		}
 	}
 	for _, g := range e.Groups {
 		c.values[gauge{desc: pausedDesc, a: g.Name}] = paused(g)
@@ -300,7 +320,7 @@ func seconds(t time.Time) float64 {
 
 // Describe implements [prometheus.Collector].
 func (c *census) Describe(descs chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{agentsDesc, pendingDesc, stalledDesc, pausedDesc, heldDesc, contactsDesc, errorsDesc, mismatchDesc, observedDesc} {
+	for _, d := range []*prometheus.Desc{agentsDesc, pendingDesc, oldestDesc, stalledDesc, pausedDesc, heldDesc, contactsDesc, errorsDesc, mismatchDesc, observedDesc} {
 		descs <- d
 	}
 }
@@ -309,10 +329,19 @@ func (c *census) Describe(descs chan<- *prometheus.Desc) {
 func (c *census) Collect(metrics chan<- prometheus.Metric) {
 	c.mu.Lock()
 	list := make([]prometheus.Metric, 0, len(c.values))
+	oldest := map[string]time.Time{}
+	for _, w := range c.pending {
+		if at, ok := oldest[w.group]; !ok || w.since.Before(at) {
+			oldest[w.group] = w.since
+		}
+	}
 	for k, v := range c.values {
+		if k.desc == oldestDesc {
+			v = seconds(oldest[k.a])
+		}
 		labels := []string{k.a, k.b, k.c}
 		switch k.desc {
-		case stalledDesc, pausedDesc, heldDesc, errorsDesc:
+		case oldestDesc, stalledDesc, pausedDesc, heldDesc, errorsDesc:
 			labels = labels[:1]
 		case pendingDesc, mismatchDesc:
 			labels = labels[:2]

@@ -653,10 +653,21 @@ func TestMetrics(t *testing.T) {
 			# TYPE changeover_open_contacts gauge
 			changeover_open_contacts{channel="VOICE",failover_group="main",region="us-east-1"} 1
 		`)
+		oldest := func(at int64) {
+			t.Helper()
+			compare([]string{"changeover_failover_oldest_pending_timestamp_seconds"}, fmt.Sprintf(`
+				# HELP changeover_failover_oldest_pending_timestamp_seconds When the failover that has been pending longest became pending. 0: none is.
+				# TYPE changeover_failover_oldest_pending_timestamp_seconds gauge
+				changeover_failover_oldest_pending_timestamp_seconds{failover_group="main"} %d
+			`, at))
+		}
+		pendingAt := time.Now().Unix()
 		time.Sleep(time.Minute)
 		synctest.Wait()
+		oldest(pendingAt)
 		a.distribute(east)
 		synctest.Wait()
+		oldest(0)
 		compare([]string{"changeover_failovers_total", "changeover_leader", "changeover_distribution_conflicts_total"}, `
 			# HELP changeover_distribution_conflicts_total Disagreements of the two Regions about a distribution that time had to settle.
 			# TYPE changeover_distribution_conflicts_total counter

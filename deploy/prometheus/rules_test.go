@@ -1,0 +1,102 @@
+// Package prometheus holds the alerts; its test keeps them about metrics that exist, and each explained in docs/runbook.md.
+package prometheus
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+)
+
+type rule struct {
+	Record, Alert, Expr, For string
+	Labels, Annotations      map[string]string
+}
+
+func rules(t *testing.T) (all []rule) {
+	t.Helper()
+	file, err := os.Open("rules.yaml")
+	require.NoError(t, err)
+	defer file.Close()
+	decoder := yaml.NewDecoder(file)
+	decoder.KnownFields(true)
+	var content struct {
+		Groups []struct {
+			Name  string
+			Rules []rule
+		}
+	}
+	require.NoError(t, decoder.Decode(&content))
+	for _, g := range content.Groups {
+		all = append(all, g.Rules...)
+	}
+	require.NotEmpty(t, all)
+	return all
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(name)
+	require.NoError(t, err)
+	return string(content)
+}
+
+// Every name in an expression is a metric that docs/metrics.md has (internal/app keeps that page what the program registers), or is
+// recorded by an earlier rule; and every recorded one serves an alert.
+func TestMetricsExist(t *testing.T) {
+	t.Parallel()
+	known := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `(changeover_[a-z_]+)`").FindAllStringSubmatch(read(t, "../../docs/metrics.md"), -1) {
+		known[m[1]] = true
+	}
+	require.NotEmpty(t, known)
+	name := regexp.MustCompile(`[a-z:]*changeover_[a-z_:]+`)
+	used := map[string]bool{}
+	var recorded []string
+	for _, r := range rules(t) {
+		for _, n := range name.FindAllString(r.Expr, -1) {
+			used[n] = true
+			require.True(t, known[n] || known[strings.TrimSuffix(n, "_bucket")], "%s%s: there is no %s", r.Alert, r.Record, n)
+		}
+		if r.Record != "" {
+			known[r.Record] = true
+			recorded = append(recorded, r.Record)
+		}
+	}
+	for _, n := range recorded {
+		require.True(t, used[n], "%s is recorded for nothing", n)
+	}
+}
+
+// Every alert says how bad it is, what it is and where it is explained; the runbook explains nothing else, and rules_test.yaml sees each fire.
+func TestAlertsAreExplained(t *testing.T) {
+	t.Parallel()
+	runbook, played := read(t, "../../docs/runbook.md"), read(t, "rules_test.yaml")
+	var alerts []string
+	for _, r := range rules(t) {
+		if r.Alert == "" {
+			continue
+		}
+		alerts = append(alerts, r.Alert)
+		require.Contains(t, []string{"critical", "warning"}, r.Labels["severity"], r.Alert)
+		require.NotEmpty(t, r.Annotations["summary"], r.Alert)
+		require.NotEmpty(t, r.Annotations["description"], r.Alert)
+		require.Equal(t, "docs/runbook.md#"+strings.ToLower(r.Alert), r.Annotations["runbook_url"])
+		require.Contains(t, played, `ALERTS{alertname="`+r.Alert+`",alertstate="firing",severity="`+r.Labels["severity"]+`"`)
+	}
+	var sections []string
+	for _, section := range strings.Split(runbook, "\n## ")[1:] {
+		title, text, _ := strings.Cut(section, "\n")
+		if !strings.HasPrefix(title, "Changeover") {
+			continue
+		}
+		sections = append(sections, title)
+		for _, part := range []string{"**Means:**", "**Look at:**", "**Do:**", "**Force:**"} {
+			require.Contains(t, text, part, title)
+		}
+	}
+	require.ElementsMatch(t, alerts, sections)
+}
