@@ -14,6 +14,8 @@ CACHE := .cache
 GOLANGCI_LINT := CGO_ENABLED=0 go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BENCHSTAT     := CGO_ENABLED=0 go run golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 
+HELM          := helm.sh/helm/v3/cmd/helm@v3.22.0
+
 PKG      ?= ./...
 BENCH    ?= .
 COUNT    ?= 1
@@ -53,6 +55,11 @@ test/postgres: setup ## The store and the whole service on other versions of Pos
 test/alerts: ## Every alert of deploy/prometheus firing and resolving, by promtool; missing scrapes included
 	@scripts/setup alerts
 	@$(ENV) promtool check rules deploy/prometheus/rules.yaml; promtool test rules deploy/prometheus/rules_test.yaml
+
+.PHONY: test/helm
+test/helm: setup ## The Helm chart: linted, rendered, its configuration read by the service, bad values refused (HELM_FLAGS=-update)
+	@$(ENV) mkdir -p $(CACHE)/bin; GOBIN=$$PWD/$(CACHE)/bin CGO_ENABLED=0 go install $(HELM); \
+	HELM=$$PWD/$(CACHE)/bin/helm go test -count=1 ./deploy/helm $(HELM_FLAGS)
 
 .PHONY: client
 client: setup ## The TypeScript client: its types, its build and its tests (clients/typescript)
