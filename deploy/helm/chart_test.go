@@ -194,6 +194,30 @@ func TestPodsFollowTheConfiguration(t *testing.T) {
 	require.NotEqual(t, hash(), hash("--set=config.failover.pace=5"))
 }
 
+// TestRulesAreFresh needs no helm.
+func TestRulesAreFresh(t *testing.T) {
+	t.Parallel()
+	want, err := os.ReadFile(filepath.Join("..", "prometheus", "rules.yaml"))
+	require.NoError(t, err)
+	have, err := os.ReadFile(filepath.Join("changeover", "files", "rules.yaml"))
+	require.NoError(t, err)
+	require.Equal(t, string(want), string(have), "stale; run make generate")
+}
+
+// TestPrometheusRule holds the alerts of deploy/prometheus, to the letter.
+func TestPrometheusRule(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join("..", "prometheus", "rules.yaml"))
+	require.NoError(t, err)
+	var want object
+	require.NoError(t, yaml.Unmarshal(text, &want))
+	require.NotEmpty(t, want["groups"])
+	_, objects := render(t, "--values="+examples["us-east-1"], "--set=metrics.prometheusRule.enabled=true,metrics.prometheusRule.labels.release=prometheus")
+	rule := objects["PrometheusRule/changeover"]
+	require.Equal(t, want["groups"], rule.at("spec", "groups"))
+	require.Equal(t, "prometheus", rule.at("metadata", "labels", "release"))
+}
+
 // TestBadValues are refused, with a message that names the key.
 func TestBadValues(t *testing.T) {
 	t.Parallel()
