@@ -1,7 +1,9 @@
-// Package prometheus holds the alerts; its test keeps them about metrics that exist, and each explained in docs/runbook.md.
+// Package prometheus holds the alerts; its test keeps them, and the dashboard beside them, about metrics that exist, and each alert explained
+// in docs/runbook.md.
 package prometheus
 
 import (
+	"encoding/json"
 	"os"
 	"regexp"
 	"strings"
@@ -44,20 +46,52 @@ func read(t *testing.T, name string) string {
 	return string(content)
 }
 
-// Every name in an expression is a metric that docs/metrics.md has (internal/app keeps that page what the program registers), or is
-// recorded by an earlier rule; and every recorded one serves an alert.
-func TestMetricsExist(t *testing.T) {
-	t.Parallel()
+var metric = regexp.MustCompile(`[a-z:]*changeover_[a-z_:]+`)
+
+// exported are the metrics that docs/metrics.md has; internal/app keeps that page what the program registers.
+func exported(t *testing.T) map[string]bool {
+	t.Helper()
 	known := map[string]bool{}
 	for _, m := range regexp.MustCompile("(?m)^\\| `(changeover_[a-z_]+)`").FindAllStringSubmatch(read(t, "../../docs/metrics.md"), -1) {
 		known[m[1]] = true
 	}
 	require.NotEmpty(t, known)
-	name := regexp.MustCompile(`[a-z:]*changeover_[a-z_:]+`)
+	return known
+}
+
+// Every query of the dashboard is of metrics that exist.
+func TestDashboard(t *testing.T) {
+	t.Parallel()
+	var dashboard struct {
+		Panels []struct {
+			Type, Title string
+			Targets     []struct{ Expr string }
+		}
+	}
+	require.NoError(t, json.Unmarshal([]byte(read(t, "../grafana/changeover.json")), &dashboard))
+	known, queries := exported(t), 0
+	for _, p := range dashboard.Panels {
+		require.Equal(t, p.Type == "row", len(p.Targets) == 0, p.Title)
+		for _, q := range p.Targets {
+			queries++
+			names := metric.FindAllString(q.Expr, -1)
+			require.True(t, len(names) > 0 || strings.Contains(q.Expr, "process_"), "%s: %s", p.Title, q.Expr)
+			for _, n := range names {
+				require.True(t, known[n] || known[strings.TrimSuffix(n, "_bucket")], "%s: there is no %s", p.Title, n)
+			}
+		}
+	}
+	require.NotZero(t, queries)
+}
+
+// Every name in an expression is a metric that exists, or is recorded by an earlier rule; and every recorded one serves an alert.
+func TestMetricsExist(t *testing.T) {
+	t.Parallel()
+	known := exported(t)
 	used := map[string]bool{}
 	var recorded []string
 	for _, r := range rules(t) {
-		for _, n := range name.FindAllString(r.Expr, -1) {
+		for _, n := range metric.FindAllString(r.Expr, -1) {
 			used[n] = true
 			require.True(t, known[n] || known[strings.TrimSuffix(n, "_bucket")], "%s%s: there is no %s", r.Alert, r.Record, n)
 		}
