@@ -57,9 +57,9 @@ test/alerts: ## Every alert of deploy/prometheus firing and resolving, by promto
 	@$(ENV) promtool check rules deploy/prometheus/rules.yaml; promtool test rules deploy/prometheus/rules_test.yaml
 
 .PHONY: test/helm
-test/helm: setup ## The Helm chart: linted, rendered, its configuration read by the service, bad values refused (HELM_FLAGS=-update)
+test/helm: setup ## The Helm chart: linted, rendered, read by Kubernetes' types, its configuration read by the service, bad values refused (HELM_FLAGS=-update)
 	@$(ENV) mkdir -p $(CACHE)/bin; GOBIN=$$PWD/$(CACHE)/bin CGO_ENABLED=0 go install $(HELM); \
-	HELM=$$PWD/$(CACHE)/bin/helm go test -count=1 ./deploy/helm $(HELM_FLAGS)
+	HELM=$$PWD/$(CACHE)/bin/helm go test -count=1 ./deploy/helm $(HELM_FLAGS); cd deploy/helm/strict; go test -count=1 .
 
 .PHONY: client
 client: setup ## The TypeScript client: its types, its build and its tests (clients/typescript)
