@@ -134,9 +134,3 @@ func TestAlertsAreExplained(t *testing.T) {
 	}
 	require.ElementsMatch(t, alerts, sections)
 }
-
-// A chart can read no file outside of itself, so it has a copy.
-func TestChartHasTheseRules(t *testing.T) {
-	t.Parallel()
-	require.Equal(t, read(t, "rules.yaml"), read(t, "../helm/changeover/files/rules.yaml"), "stale; copy deploy/prometheus/rules.yaml there")
-}
