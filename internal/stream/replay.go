@@ -13,7 +13,10 @@ const (
 	replayWorkers = 2    // queries at a time: desktops that come back must not keep the leader from its database
 	replayAgents  = 1000 // streams that one query serves
 	replayRows    = 5000 // events per query
-	replayLinger  = 20 * time.Millisecond
+
+	replayLinger     = 20 * time.Millisecond  // how long one that comes alone waits for others
+	replayPerAgent   = 5 * time.Millisecond   // and for each that the batch before served
+	replayLingerMost = 500 * time.Millisecond // at most
 )
 
 // replayer reads for streams what memory does not hold any more. When a floor comes back after a long outage, its
@@ -71,18 +74,32 @@ func (p *replayer) run(ctx context.Context) {
 					return
 				case <-p.bell:
 				}
-				select { // those that come within a moment are served together
-				case <-ctx.Done():
-					return
-				case <-time.After(replayLinger):
-				}
-				for batch := p.take(); batch != nil; batch = p.take() {
+				for linger := replayLinger; ; {
+					select { // those that come within a moment are served together
+					case <-ctx.Done():
+						return
+					case <-time.After(linger):
+					}
+					batch := p.take()
+					if batch == nil {
+						break
+					}
 					p.answer(ctx, batch)
+					linger = lingerAfter(len(batch))
 				}
 			}
 		})
 	}
 	workers.Wait()
+}
+
+// lingerAfter is how long to gather streams after a batch of n. In a herd that is longer, so that few queries serve it also where it
+// comes back slowly.
+func lingerAfter(n int) time.Duration {
+	if n >= replayAgents {
+		return 0 // more are waiting already
+	}
+	return min(max(time.Duration(n)*replayPerAgent, replayLinger), replayLingerMost)
 }
 
 // take returns who is to be served together: streams of agents, or one of all agents; nil: nobody waits.

@@ -573,7 +573,11 @@ func (c *checker) client(h *heard) {
 					bad(n, "the snapshot has the id %s of nowhere", x.id)
 				}
 				snapshots[d.AgentID] = true
-				c.snapshot(h, n, x, &d, seq)
+				place := seq
+				if !somewhere(seq, epoch) && seq == 1 && d.State == "unknown" {
+					place = 0 // before the first event the id of nowhere says 1, too
+				}
+				c.snapshot(h, n, x, &d, place)
 				if somewhere(seq, epoch) {
 					if h.agent == "" {
 						c.everybody(h, n, snapshots, seq)
