@@ -277,10 +277,7 @@ func (l *loader) env(env []string, c *Config) {
 		if root.Field(i).Kind() != reflect.Struct {
 			continue // failoverGroups: in the file only
 		}
-		for j := range root.Field(i).NumField() {
-			path := join(section, root.Field(i).Type().Field(j).Tag.Get("yaml"))
-			targets[EnvName(path)] = target{path, root.Field(i).Field(j)}
-		}
+		eachKey(section, root.Field(i), func(path string, value reflect.Value) { targets[EnvName(path)] = target{path, value} })
 	}
 	env = slices.Clone(env)
 	slices.Sort(env)
@@ -324,6 +321,18 @@ func (l *loader) env(env []string, c *Config) {
 			}
 		}
 		l.scalar(value, t.value, t.path)
+	}
+}
+
+// eachKey calls visit for each key of a section, those of its sections among them.
+func eachKey(section string, v reflect.Value, visit func(path string, value reflect.Value)) {
+	for i := range v.NumField() {
+		path := join(section, v.Type().Field(i).Tag.Get("yaml"))
+		if v.Field(i).Kind() == reflect.Struct {
+			eachKey(path, v.Field(i), visit)
+			continue
+		}
+		visit(path, v.Field(i))
 	}
 }
 

@@ -52,11 +52,10 @@ func TestEnvNamesAreUnique(t *testing.T) {
 		if section.Type.Kind() != reflect.Struct {
 			continue
 		}
-		for field := range section.Type.Fields() {
-			path := section.Tag.Get("yaml") + "." + field.Tag.Get("yaml")
+		eachKey(section.Tag.Get("yaml"), reflect.Zero(section.Type), func(path string, value reflect.Value) {
 			name := EnvName(path)
 			names := []string{name}
-			if field.Type == reflect.TypeFor[Secret]() {
+			if value.Type() == reflect.TypeFor[Secret]() {
 				names = append(names, name+fileSuffix)
 			}
 			for _, name := range names {
@@ -64,10 +63,12 @@ func TestEnvNamesAreUnique(t *testing.T) {
 				require.False(t, notKeys.MatchString(name), "%s would be ignored", name)
 				seen[name] = path
 			}
-		}
+		})
 	}
 	require.Equal(t, "database.url", seen["CHANGEOVER_DATABASE_URL"])
 	require.Equal(t, "database.migrateUrl", seen["CHANGEOVER_DATABASE_MIGRATE_URL_FILE"])
+	require.Equal(t, "auth.login.clientSecret", seen["CHANGEOVER_AUTH_LOGIN_CLIENT_SECRET_FILE"])
+	require.Equal(t, "auth.login.stateSecret", seen["CHANGEOVER_AUTH_LOGIN_STATE_SECRET_FILE"])
 	require.Equal(t, "http.listen", seen["CHANGEOVER_HTTP_LISTEN"])
 }
 
@@ -98,20 +99,30 @@ Durations are written with a unit: ` + "`500ms`, `10s`, `5m`, `24h`" + `.
 		switch {
 		case f.Type.Kind() == reflect.Struct:
 			b.WriteString("\n| key | default | meaning |\n|---|---|---|\n")
-			for j := range f.Type.NumField() {
-				g := f.Type.Field(j)
-				path := key + "." + g.Tag.Get("yaml")
-				env := "`" + EnvName(path) + "`"
-				if g.Type == reflect.TypeFor[Secret]() {
-					env += "<br>`" + EnvName(path) + fileSuffix + "`"
-				}
-				fmt.Fprintf(&b, "| `%s`<br>%s | %s | %s |\n", path, env, show(defaults.Field(i).Field(j)), comments[f.Type.Name()+"."+g.Name])
-			}
+			table(&b, comments, key, f.Type.Name(), defaults.Field(i))
 		default:
 			list(&b, comments, f.Type.Elem(), key+"[]")
 		}
 	}
 	return b.String()
+}
+
+// table writes the rows of a section, those of the sections in it after the row that tells what they are.
+func table(b *strings.Builder, comments map[string]string, section, name string, v reflect.Value) {
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		path, comment := section+"."+f.Tag.Get("yaml"), comments[name+"."+f.Name]
+		if f.Type.Kind() == reflect.Struct {
+			fmt.Fprintf(b, "| `%s` | | %s |\n", path, comment)
+			table(b, comments, path, f.Type.Name(), v.Field(i))
+			continue
+		}
+		env := "`" + EnvName(path) + "`"
+		if f.Type == reflect.TypeFor[Secret]() {
+			env += "<br>`" + EnvName(path) + fileSuffix + "`"
+		}
+		fmt.Fprintf(b, "| `%s`<br>%s | %s | %s |\n", path, env, show(v.Field(i)), comment)
+	}
 }
 
 func list(b *strings.Builder, comments map[string]string, t reflect.Type, path string) {

@@ -27,8 +27,12 @@ func TestSecretsFromFiles(t *testing.T) {
 		"CHANGEOVER_DATABASE_URL_FILE=" + file("url", "postgres://u:hunter2@host/db\n"),
 		"CHANGEOVER_DATABASE_LISTEN_URL_FILE=" + file("listen", "postgres://u:hunter3@host/db\r\n"),
 		"CHANGEOVER_DATABASE_MIGRATE_URL_FILE=" + file("migrate", "postgres://u:hunter4@host/db"),
+		"CHANGEOVER_AUTH_LOGIN_CLIENT_SECRET_FILE=" + file("client", "hunter5\n"),
+		"CHANGEOVER_AUTH_LOGIN_STATE_SECRET_FILE=" + file("state", "hunter6hunter6hunter6hunter6hunter6\n"),
 	})
 	require.NoError(t, err)
+	require.Equal(t, Secret("hunter5"), c.Auth.Login.ClientSecret)
+	require.Equal(t, Secret("hunter6hunter6hunter6hunter6hunter6"), c.Auth.Login.StateSecret)
 	require.Equal(t, Secret("postgres://u:hunter2@host/db"), c.Database.URL)
 	require.Equal(t, Secret("postgres://u:hunter3@host/db"), c.Database.ListenURL)
 	require.Equal(t, Secret("postgres://u:hunter4@host/db"), c.Database.MigrateURL)
