@@ -437,10 +437,11 @@ func (s *sequence) planForceAll(at time.Duration) {
 
 func (s *sequence) planPause(at time.Duration) {
 	s.forced++
-	rng, reason, length := s.own(), fmt.Sprintf("pause-%d", s.forced), s.duration(100*time.Millisecond, 3*time.Second)
+	begins, ends := s.rng.IntN(len(s.replicas)), s.rng.IntN(len(s.replicas))
+	reason, length := fmt.Sprintf("pause-%d", s.forced), s.duration(100*time.Millisecond, 3*time.Second)
 	s.add(at, func() {
 		s.busy.Go(func() {
-			status, body := s.ask(rng.IntN(len(s.replicas)), "POST", "/v1/failover-groups/main/pause", "", map[string]any{"reason": reason, "ttlSeconds": 10})
+			status, body := s.ask(begins, "POST", "/v1/failover-groups/main/pause", "", map[string]any{"reason": reason, "ttlSeconds": 10})
 			from := time.Now()
 			<-time.After(length)
 			s.mu.Lock()
@@ -451,7 +452,7 @@ func (s *sequence) planPause(at time.Duration) {
 			}
 		})
 	}, "%s for %s", reason, length)
-	s.add(at+length+s.duration(0, time.Second), func() { s.busy.Go(func() { s.resume(rng.IntN(len(s.replicas))) }) }, "the end of %s", reason)
+	s.add(at+length+s.duration(0, time.Second), func() { s.busy.Go(func() { s.resume(ends) }) }, "the end of %s", reason)
 }
 
 // resume ends whatever pause there is, and says whether that is so.
