@@ -97,7 +97,7 @@ func TestKilledProcesses(t *testing.T) {
 	shift()
 	s.until(t, "everybody is there", func() bool {
 		return len(get[contract.AgentList](t, s, "/v1/agents?activeRegion="+to+"&state=active&limit=1000").Items) == agents &&
-			sim.State().TDGs[0].ToMove == 0
+			sim.State().TDGs[0].ToMove == 0 && target(last(changes(t, s))) == to // whose last move may have been undone before it began
 	})
 
 	log := s.history(t, "/v1/events", "")
@@ -129,35 +129,30 @@ func TestKilledProcesses(t *testing.T) {
 func requireOneStory(t *testing.T, s *service, log []contract.LoggedEvent, sim *connectsim.Sim) {
 	t.Helper()
 	desktops := newMemoryStore(t)
-	changes := get[contract.ChangeList](t, s, "/v1/traffic-distribution-groups/"+connectsim.DefaultTDGID+"/changes?limit=1000").Items
-	slices.SortFunc(changes, func(a, b contract.Change) int { return a.ObservedAt.Compare(b.ObservedAt) })
-	reached := func(c contract.Change) {
-		target := ""
-		for _, share := range c.After.Agent {
-			if share.Percent == 100 {
-				target = share.Region
+	changes := changes(t, s)
+	// The log has each agent's events in the order of time, and not those of all: what waits to be written is written agent by agent.
+	told := map[string]int{} // of the changes, those that each agent's events have come past
+	until := func(agent string, at time.Time) {
+		for ; told[agent] < len(changes) && !at.Before(changes[told[agent]].ObservedAt.Truncate(time.Millisecond)); told[agent]++ {
+			if told[agent] == 0 {
+				continue
 			}
-		}
-		for agent, o := range desktops.told {
-			if o.next != target && (o.region != target || o.failover != "") {
-				t.Errorf("the shift to %s at %s never reached agent %s: in %s, failover %q to %q", target, c.ObservedAt, agent, o.region, o.failover, o.next)
+			before := changes[told[agent]-1]
+			if o := desktops.told[agent]; o.next != target(before) && (o.region != target(before) || o.failover != "") {
+				t.Errorf("the shift to %s at %s never reached agent %s: in %s, failover %q to %q", target(before), before.ObservedAt, agent, o.region, o.failover, o.next)
 			}
 		}
 	}
-	next := 1
 	for _, logged := range log {
 		e := event(t, logged)
-		for next < len(changes) && !e.Time.Before(changes[next].ObservedAt.Truncate(time.Millisecond)) {
-			reached(changes[next-1])
-			next++
-		}
+		until(e.AgentID, e.Time)
 		require.NoError(t, desktops.follow(&e), "%s %s %s", logged.ID, logged.Event, logged.Data)
 	}
-	require.Equal(t, len(changes), next, "changes without an event")
-	reached(changes[len(changes)-1])
 	for _, a := range sim.Agents() {
 		o := desktops.told[a.ID]
 		require.NotNil(t, o)
+		until(a.ID, time.Now())
+		require.Equal(t, target(last(changes)), o.region, "agent %s", a.ID)
 		require.Empty(t, o.failover, "open for ever: agent %s", a.ID)
 		require.Equal(t, a.ActiveRegion, o.region, "agent %s", a.ID)
 		require.Equal(t, a.ActiveRegion, *get[contract.Agent](t, s, "/v1/agents/"+a.ID).ActiveRegion)
@@ -169,6 +164,26 @@ func requireOneStory(t *testing.T, s *service, log []contract.LoggedEvent, sim *
 		}
 	}
 }
+
+// changes are those of the traffic distribution group, the oldest first.
+func changes(t *testing.T, s *service) []contract.Change {
+	t.Helper()
+	changes := get[contract.ChangeList](t, s, "/v1/traffic-distribution-groups/"+connectsim.DefaultTDGID+"/changes?limit=1000").Items
+	slices.SortFunc(changes, func(a, b contract.Change) int { return a.ObservedAt.Compare(b.ObservedAt) })
+	return changes
+}
+
+// target is where a change sends all agents.
+func target(c contract.Change) string {
+	for _, share := range c.After.Agent {
+		if share.Percent == 100 {
+			return share.Region
+		}
+	}
+	return ""
+}
+
+func last[T any](of []T) T { return of[len(of)-1] }
 
 // event reads an event of the log back.
 func event(t *testing.T, l contract.LoggedEvent) failover.Event {
