@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -82,7 +83,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	k.Bind(app.NewLogger(os.Stderr, level), &ctl.Caller{Out: os.Stdout})
+	k.Bind(app.NewLogger(os.Stderr, level), &ctl.Caller{Out: os.Stdout, Now: time.Now})
 	k.BindTo(ctx, (*context.Context)(nil))
 	err := k.Run()
 	stop()

@@ -28,10 +28,10 @@ func command[T any](t *testing.T, s *service, arguments ...string) (v T) {
 	var c ctl.Command
 	parser, err := kong.New(&c)
 	require.NoError(t, err)
-	k, err := parser.Parse(append(arguments, "--endpoint", "http://"+s.Addr()))
+	k, err := parser.Parse(append(arguments, "--output", "json", "--endpoint", "http://"+s.Addr()))
 	require.NoError(t, err)
 	var out bytes.Buffer
-	k.Bind(&ctl.Caller{Out: &out})
+	k.Bind(&ctl.Caller{Out: &out, Now: time.Now})
 	k.BindTo(t.Context(), (*context.Context)(nil))
 	require.NoError(t, k.Run(), arguments)
 	require.NoError(t, json.Unmarshal(out.Bytes(), &v), out.String())

@@ -1,5 +1,5 @@
 // Package ctl is `server ctl`: the REST API at the command line, for operators and their scripts. Each command is one documented call,
-// made with the generated client; what comes back is printed as it is. It knows nothing of the service but the API.
+// made with the generated client; what comes back is printed as a table, or for scripts as it is. It knows nothing of the service but the API.
 package ctl
 
 import (
@@ -27,6 +27,7 @@ type Command struct {
 	// There is no flag for the token itself: everybody on the machine can read a command line.
 	TokenFile string        `help:"File with the bearer token. Without it: the variable CHANGEOVER_TOKEN, else none." placeholder:"FILE"`
 	Timeout   time.Duration `help:"How long to wait for an answer." default:"30s"`
+	Output    string        `help:"What to print: table, for people, or json, the answer as the API gave it." enum:"table,json" default:"table" short:"o" placeholder:"FORMAT"`
 
 	Groups      groupsCommand      `cmd:"" help:"Failover groups and the health of their Regions."`
 	Summary     summaryCommand     `cmd:"" help:"The floor in numbers."`
@@ -50,13 +51,17 @@ type Command struct {
 	Replay     replayCommand     `cmd:"" help:"Make a delivery once more."`
 }
 
-// Caller makes the calls of a command. Out gets the answer.
+// Caller makes the calls of a command. Out gets the answer, and Now is what ages are counted to.
 type Caller struct {
 	Out io.Writer
+	Now func() time.Time
 }
 
-// do makes a call and prints its answer. An answer other than 2xx is an error, in the words of the service.
-func (c *Command) do(ctx context.Context, out *Caller, call func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error)) error {
+// request is one call.
+type request func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error)
+
+// do makes a call and prints its answer, a table by show. An answer other than 2xx is an error, in the words of the service.
+func do[T any](ctx context.Context, c *Command, out *Caller, call request, show func(*page, T)) error {
 	client, err := changeover.New(changeover.Options{Endpoints: c.Endpoint, Token: c.token()})
 	if err != nil {
 		return err
@@ -81,12 +86,22 @@ func (c *Command) do(ctx context.Context, out *Caller, call func(ctx context.Con
 	if err != nil {
 		return err
 	}
-	var pretty bytes.Buffer
-	if err := json.Indent(&pretty, body, "", "  "); err != nil {
-		return fmt.Errorf("the answer is no JSON: %w", err)
+	if c.Output == "json" {
+		var pretty bytes.Buffer
+		if err := json.Indent(&pretty, body, "", "  "); err != nil {
+			return fmt.Errorf("the answer is no JSON: %w", err)
+		}
+		pretty.WriteByte('\n')
+		_, err = pretty.WriteTo(out.Out)
+		return err
 	}
-	pretty.WriteByte('\n')
-	_, err = pretty.WriteTo(out.Out)
+	var v T
+	if err := json.Unmarshal(body, &v); err != nil {
+		return fmt.Errorf("the answer is not what this version of the API has (--output json prints it): %w", err)
+	}
+	p := &page{now: out.Now()}
+	show(p, v)
+	_, err = p.WriteTo(out.Out)
 	return err
 }
 
@@ -163,20 +178,22 @@ type groupsCommand struct {
 }
 
 func (x groupsCommand) Run(ctx context.Context, c *Command, out *Caller) error {
-	return c.do(ctx, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
-		if x.Name != "" {
+	if x.Name != "" {
+		return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 			return api.GetFailoverGroup(ctx, x.Name)
-		}
+		}, showGroup)
+	}
+	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 		return api.ListFailoverGroups(ctx, &rest.ListFailoverGroupsParams{Limit: some(x.Limit), Cursor: opt[rest.Cursor](x.Cursor)})
-	})
+	}, showGroups)
 }
 
 type summaryCommand struct{}
 
 func (x summaryCommand) Run(ctx context.Context, c *Command, out *Caller) error {
-	return c.do(ctx, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
+	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 		return api.GetSummary(ctx)
-	})
+	}, showSummary)
 }
 
 type agentsCommand struct {
@@ -190,15 +207,17 @@ type agentsCommand struct {
 }
 
 func (x agentsCommand) Run(ctx context.Context, c *Command, out *Caller) error {
-	return c.do(ctx, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
-		if x.ID != "" {
+	if x.ID != "" {
+		return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 			return api.GetAgent(ctx, x.ID)
-		}
+		}, showAgent)
+	}
+	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 		return api.ListAgents(ctx, &rest.ListAgentsParams{
 			FailoverGroup: opt[rest.FailoverGroupFilter](x.Group), TdgID: opt[rest.TdgIDFilter](x.TDG), ActiveRegion: opt[rest.RegionName](x.ActiveRegion),
 			State: opt[rest.AgentState](x.State), Username: opt[string](x.Username), Limit: some(x.Limit), Cursor: opt[rest.Cursor](x.Cursor),
 		})
-	})
+	}, showAgents)
 }
 
 type contactsCommand struct {
@@ -207,9 +226,9 @@ type contactsCommand struct {
 }
 
 func (x contactsCommand) Run(ctx context.Context, c *Command, out *Caller) error {
-	return c.do(ctx, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
+	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 		return api.ListAgentContacts(ctx, x.Agent, &rest.ListAgentContactsParams{Limit: some(x.Limit), Cursor: opt[rest.Cursor](x.Cursor)})
-	})
+	}, showContacts)
 }
 
 type failoversCommand struct {
@@ -225,16 +244,18 @@ type failoversCommand struct {
 }
 
 func (x failoversCommand) Run(ctx context.Context, c *Command, out *Caller) error {
-	return c.do(ctx, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
-		if x.ID != "" {
+	if x.ID != "" {
+		return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 			return api.GetFailover(ctx, x.ID)
-		}
+		}, showFailover)
+	}
+	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 		return api.ListFailovers(ctx, &rest.ListFailoversParams{
 			FailoverGroup: opt[rest.FailoverGroupFilter](x.Group), TdgID: opt[rest.TdgIDFilter](x.TDG), AgentID: opt[rest.AgentIDFilter](x.Agent),
 			Status: opt[rest.FailoverStatus](x.Status), FromRegion: opt[rest.RegionName](x.From), ToRegion: opt[rest.RegionName](x.To), Since: some(x.Since),
 			Limit: some(x.Limit), Cursor: opt[rest.Cursor](x.Cursor),
 		})
-	})
+	}, showFailovers)
 }
 
 type connectionsCommand struct {
@@ -243,17 +264,17 @@ type connectionsCommand struct {
 }
 
 func (x connectionsCommand) Run(ctx context.Context, c *Command, out *Caller) error {
-	return c.do(ctx, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
+	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 		return api.ListConnections(ctx, &rest.ListConnectionsParams{AgentID: opt[rest.AgentIDFilter](x.Agent), Limit: some(x.Limit), Cursor: opt[rest.Cursor](x.Cursor)})
-	})
+	}, showConnections)
 }
 
 type auditCommand struct{ pageFlags }
 
 func (x auditCommand) Run(ctx context.Context, c *Command, out *Caller) error {
-	return c.do(ctx, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
+	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 		return api.ListAudit(ctx, &rest.ListAuditParams{Limit: some(x.Limit), Cursor: opt[rest.Cursor](x.Cursor)})
-	})
+	}, showAudit)
 }
 
 type planCommand struct {
@@ -265,11 +286,11 @@ type planCommand struct {
 }
 
 func (x planCommand) Run(ctx context.Context, c *Command, out *Caller) error {
-	return c.do(ctx, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
+	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 		return api.PlanFailoverGroup(ctx, x.Group, &rest.PlanFailoverGroupParams{
 			Outcome: opt[rest.PlanOutcome](x.Outcome), Limit: some(x.Limit), Cursor: opt[rest.Cursor](x.Cursor),
 		}, rest.PlanRequest{ToRegion: x.To, TdgID: opt[rest.ID](x.TDG)})
-	})
+	}, showPlan)
 }
 
 type pauseCommand struct {
@@ -283,9 +304,9 @@ func (x pauseCommand) Run(ctx context.Context, c *Command, out *Caller) error {
 	if err != nil {
 		return err
 	}
-	return c.do(ctx, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
+	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 		return api.PauseFailoverGroup(ctx, x.Group, &rest.PauseFailoverGroupParams{IdempotencyKey: key()}, rest.PauseRequest{Reason: x.Reason, TTLSeconds: &seconds})
-	})
+	}, showGroup)
 }
 
 func wholeSeconds(d time.Duration) (int, error) {
@@ -300,9 +321,9 @@ type resumeCommand struct {
 }
 
 func (x resumeCommand) Run(ctx context.Context, c *Command, out *Caller) error {
-	return c.do(ctx, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
+	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 		return api.ResumeFailoverGroup(ctx, x.Group, &rest.ResumeFailoverGroupParams{IdempotencyKey: key()})
-	})
+	}, showGroup)
 }
 
 type forceCommand struct {
@@ -311,9 +332,9 @@ type forceCommand struct {
 }
 
 func (x forceCommand) Run(ctx context.Context, c *Command, out *Caller) error {
-	return c.do(ctx, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
+	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 		return api.ForceFailover(ctx, x.ID, &rest.ForceFailoverParams{IdempotencyKey: key()}, rest.ForceRequest{Reason: x.Reason})
-	})
+	}, showFailover)
 }
 
 type forceManyCommand struct {
@@ -327,12 +348,12 @@ type forceManyCommand struct {
 }
 
 func (x forceManyCommand) Run(ctx context.Context, c *Command, out *Caller) error {
-	return c.do(ctx, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
+	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 		return api.ForceFailovers(ctx, &rest.ForceFailoversParams{IdempotencyKey: key()}, rest.BulkForceRequest{
 			FailoverGroup: x.Group, TdgID: opt[rest.ID](x.TDG), FromRegion: opt[rest.RegionName](x.From), OnlyStale: some(x.OnlyStale),
 			MaxPerSecond: some(x.MaxPerSecond), MaxFraction: some(x.MaxFraction), Reason: x.Reason,
 		})
-	})
+	}, showForced)
 }
 
 type shiftsCommand struct {
@@ -347,17 +368,19 @@ func (x shiftsCommand) Run(ctx context.Context, c *Command, out *Caller) error {
 	if x.CSV && x.ID == "" {
 		return errors.New("--csv: expected the shift whose failovers are wanted")
 	}
-	return c.do(ctx, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
-		switch {
-		case x.CSV:
-			return api.GetShiftFailovers(ctx, x.ID)
-		case x.ID != "":
+	if x.ID != "" {
+		return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
+			if x.CSV {
+				return api.GetShiftFailovers(ctx, x.ID)
+			}
 			return api.GetShift(ctx, x.ID)
-		}
+		}, showShift)
+	}
+	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 		return api.ListShifts(ctx, &rest.ListShiftsParams{
 			FailoverGroup: opt[rest.FailoverGroupFilter](x.Group), TdgID: opt[rest.TdgIDFilter](x.TDG), Limit: some(x.Limit), Cursor: opt[rest.Cursor](x.Cursor),
 		})
-	})
+	}, showShifts)
 }
 
 type drillCommand struct {
@@ -372,9 +395,9 @@ func (x drillCommand) Run(ctx context.Context, c *Command, out *Caller) error {
 	if err != nil {
 		return err
 	}
-	return c.do(ctx, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
+	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 		return api.StartDrill(ctx, x.Group, &rest.StartDrillParams{IdempotencyKey: key()}, rest.DrillRequest{AgentIds: x.Agents, Reason: x.Reason, TTLSeconds: &seconds})
-	})
+	}, showDrill)
 }
 
 type drillsCommand struct {
@@ -384,20 +407,22 @@ type drillsCommand struct {
 }
 
 func (x drillsCommand) Run(ctx context.Context, c *Command, out *Caller) error {
-	return c.do(ctx, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
-		if x.ID != "" {
+	if x.ID != "" {
+		return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 			return api.GetDrill(ctx, x.ID)
-		}
+		}, showDrill)
+	}
+	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 		return api.ListDrills(ctx, &rest.ListDrillsParams{FailoverGroup: opt[rest.FailoverGroupFilter](x.Group), Limit: some(x.Limit), Cursor: opt[rest.Cursor](x.Cursor)})
-	})
+	}, showDrills)
 }
 
 type webhooksCommand struct{}
 
 func (x webhooksCommand) Run(ctx context.Context, c *Command, out *Caller) error {
-	return c.do(ctx, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
+	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 		return api.ListWebhooks(ctx)
-	})
+	}, showWebhooks)
 }
 
 type deliveriesCommand struct {
@@ -407,11 +432,11 @@ type deliveriesCommand struct {
 }
 
 func (x deliveriesCommand) Run(ctx context.Context, c *Command, out *Caller) error {
-	return c.do(ctx, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
+	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 		return api.ListWebhookDeliveries(ctx, x.Webhook, &rest.ListWebhookDeliveriesParams{
 			Status: opt[rest.DeliveryStatus](x.Status), Limit: some(x.Limit), Cursor: opt[rest.Cursor](x.Cursor),
 		})
-	})
+	}, showDeliveries)
 }
 
 type replayCommand struct {
@@ -420,7 +445,7 @@ type replayCommand struct {
 }
 
 func (x replayCommand) Run(ctx context.Context, c *Command, out *Caller) error {
-	return c.do(ctx, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
+	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 		return api.ReplayWebhookDelivery(ctx, x.Webhook, x.Delivery, &rest.ReplayWebhookDeliveryParams{IdempotencyKey: key()})
-	})
+	}, showDelivery)
 }

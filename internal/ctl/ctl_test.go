@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/getkin/kin-openapi/openapi3"
@@ -27,6 +28,9 @@ const (
 	id   = "019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e5f"
 	jane = "87654321-1111-2222-3333-444455556666"
 )
+
+// noon is when the commands are run.
+var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 // commands are all of them, with the call that each is.
 var commands = map[string]string{
@@ -70,7 +74,7 @@ func run(t *testing.T, endpoint, line string) (string, error) {
 		return "", err
 	}
 	var out bytes.Buffer
-	k.Bind(&ctl.Caller{Out: &out})
+	k.Bind(&ctl.Caller{Out: &out, Now: func() time.Time { return noon }})
 	k.BindTo(t.Context(), (*context.Context)(nil))
 	err = k.Run()
 	return out.String(), err
@@ -123,7 +127,7 @@ func TestEveryCommandIsOneDocumentedCall(t *testing.T) {
 	used := map[string]bool{}
 	for line, want := range commands {
 		calls = nil
-		out, err := run(t, server.URL, line)
+		out, err := run(t, server.URL, line+" --output json")
 		require.NoError(t, err, line)
 		require.Equal(t, []string{want}, calls, line)
 		if strings.Contains(line, "--csv") {
