@@ -37,5 +37,7 @@ func TestSmallFloor(t *testing.T) {
 		require.Greater(t, report.Idle.Memory[name], int64(1<<20), name)
 	}
 	require.Positive(t, report.Shift.CPU["service"])
+	require.Positive(t, report.MovingSeconds)
+	require.LessOrEqual(t, report.MovingCPU["service"], report.Shift.CPU["service"]+0.1)
 	require.NotPanics(t, func() { report.print(t.Output()) })
 }

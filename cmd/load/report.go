@@ -31,7 +31,11 @@ type report struct {
 
 	Idle       window `json:"idle"`
 	Shift      window `json:"shift"`
-	PeakMemory int64  `json:"peakMemory"` // of the service, resident
+	PeakMemory int64  `json:"peakMemory"` // of the service, resident: the sum of each replica's
+	// From the poll that saw the shift to its last event: CPU seconds by component, of everything else, and how long that was.
+	MovingCPU     map[string]float64 `json:"movingCpu"`
+	MovingOthers  float64            `json:"movingOthers"`
+	MovingSeconds float64            `json:"movingSeconds"`
 
 	// Since the poll that saw the shift.
 	UpdateToPoll  float64  `json:"updateToPoll"`
@@ -147,6 +151,48 @@ func (r *run) window(ctx context.Context, components map[string]*component, f fu
 	return w, rows.Err()
 }
 
+// sample is how much CPU time had been used at a moment.
+type sample struct {
+	at      time.Time
+	cpu     map[string]time.Duration // by component
+	machine time.Duration
+}
+
+const sampleEvery = 100 * time.Millisecond
+
+// record takes samples until ctx ends.
+func record(ctx context.Context, components map[string]*component) <-chan []sample {
+	done := make(chan []sample, 1)
+	go func() {
+		var samples []sample
+		for err := error(nil); err == nil; err = pause(ctx, sampleEvery) {
+			s := sample{at: time.Now(), cpu: map[string]time.Duration{}}
+			s.machine, _ = machine()
+			for name, c := range components {
+				s.cpu[name] = c.cpu()
+			}
+			samples = append(samples, s)
+		}
+		done <- samples
+	}()
+	return done
+}
+
+// moving sums up what was used between two moments, to the nearest samples around them.
+func (r *report) moving(samples []sample, from, to time.Time) {
+	first := max(slices.IndexFunc(samples, func(s sample) bool { return s.at.After(from) }), 1) - 1
+	last := slices.IndexFunc(samples, func(s sample) bool { return s.at.After(to) })
+	if last < 0 {
+		last = len(samples) - 1
+	}
+	a, b := samples[first], samples[last]
+	r.MovingSeconds, r.MovingOthers, r.MovingCPU = b.at.Sub(a.at).Seconds(), (b.machine - a.machine).Seconds(), map[string]float64{}
+	for name := range b.cpu {
+		r.MovingCPU[name] = (b.cpu[name] - a.cpu[name]).Seconds()
+		r.MovingOthers -= r.MovingCPU[name]
+	}
+}
+
 // simulated is a call as the simulator tells it.
 type simulated struct {
 	At                time.Time
@@ -155,7 +201,7 @@ type simulated struct {
 }
 
 // evaluate finds the poll that saw the shift and counts from there.
-func (r *run) evaluate(ctx context.Context, out *report, t tally, shifted time.Time) error {
+func (r *run) evaluate(ctx context.Context, out *report, t tally, samples []sample, shifted time.Time) error {
 	var calls struct{ Recent []simulated }
 	if err := r.control(ctx, http.MethodGet, "/_control/calls?recent=10000", nil, &calls); err != nil {
 		return err
@@ -229,6 +275,7 @@ func (r *run) evaluate(ctx context.Context, out *report, t tally, shifted time.T
 	}
 	out.Detected, out.Completed, out.Pending = summarize(lists[detected]), summarize(lists[completed]), summarize(lists[pending])
 	out.PendingByRead = summarize(byRead)
+	out.moving(samples, saw, saw.Add(time.Duration(max(out.Completed.Last, out.Pending.Last)*float64(time.Second))))
 	for _, s := range out.Shift.Statements {
 		if strings.Contains(s.Text, "UpsertAgents") {
 			out.Commits += s.Calls
@@ -237,7 +284,7 @@ func (r *run) evaluate(ctx context.Context, out *report, t tally, shifted time.T
 	return nil
 }
 
-// profile takes a CPU profile of every replica from now on for 15 seconds, if it is asked for.
+// profile takes a CPU profile of every replica from now on for 15 seconds, if it is asked for, and then one of its memory.
 func (r *run) profile(ctx context.Context) <-chan error {
 	done := make(chan error, 1)
 	if !r.Profile {
@@ -248,7 +295,9 @@ func (r *run) profile(ctx context.Context) <-chan error {
 		results := make(chan error)
 		for i, address := range r.profiles {
 			go func() {
-				results <- fetch(ctx, "http://"+address+"/debug/pprof/profile?seconds=15", filepath.Join(r.Out, fmt.Sprintf("cpu-%d.pprof", i)))
+				results <- cmp.Or(
+					fetch(ctx, "http://"+address+"/debug/pprof/profile?seconds=15", filepath.Join(r.Out, fmt.Sprintf("cpu-%d.pprof", i))),
+					fetch(ctx, "http://"+address+"/debug/pprof/heap", filepath.Join(r.Out, fmt.Sprintf("heap-%d.pprof", i))))
 			}()
 		}
 		var err error
@@ -316,10 +365,12 @@ func (r *report) print(to io.Writer) {
 	line("idle, % of a core", func(n string) string { return fmt.Sprintf("%.1f", 100*r.Idle.CPU[n]/r.Idle.Seconds) })
 	line("idle, MiB resident", func(n string) string { return fmt.Sprint(r.Idle.Memory[n] >> 20) })
 	line("shift, CPU seconds", func(n string) string { return fmt.Sprintf("%.2f", r.Shift.CPU[n]) })
-	line("shift, CPU µs per agent", func(n string) string { return fmt.Sprintf("%.0f", 1e6*r.Shift.CPU[n]/float64(r.Agents)) })
+	line("of those from the poll to the last event", func(n string) string { return fmt.Sprintf("%.2f", r.MovingCPU[n]) })
+	line("the same, µs per agent", func(n string) string { return fmt.Sprintf("%.0f", 1e6*r.MovingCPU[n]/float64(r.Agents)) })
 	line("after it, MiB resident", func(n string) string { return fmt.Sprint(r.Shift.Memory[n] >> 20) })
 	w.Flush()
-	fmt.Fprintf(to, "\nDuring the shift everything else on the machine used %.1f CPU seconds, and its host took %.1f; both should be small.\n", r.Shift.Others, r.Shift.Stolen)
+	fmt.Fprintf(to, "\nDuring the shift everything else on the machine used %.1f CPU seconds, %.1f of them in the %.1f s from the poll to the last event, and its host took %.1f; all should be small.\n",
+		r.Shift.Others, r.MovingOthers, r.MovingSeconds, r.Shift.Stolen)
 	fmt.Fprintf(to, "The service's memory was at most %d MiB. Shift: %.1f s, %d SQL statements, %d commits with agents; idle: %.1f statements a second. The slowest of the shift:\n",
 		r.PeakMemory>>20, r.Shift.Seconds, r.Shift.statements(), r.Commits, float64(r.Idle.statements())/r.Idle.Seconds)
 	for _, s := range r.Shift.Statements[:min(10, len(r.Shift.Statements))] {

@@ -43,7 +43,7 @@ type run struct {
 	Wait      time.Duration `help:"The longest wait for the shift to end." default:"60s"`
 	Programs  string        `help:"Folder of the programs server and connectsim." default:".cache/bin"`
 	Out       string        `help:"Folder for load.json and the logs." default:".cache/load"`
-	Profile   bool          `help:"Take a CPU profile of the service during the shift, into the folder."`
+	Profile   bool          `help:"Take profiles of the service during the shift, into the folder."`
 
 	self string // this program
 
@@ -179,6 +179,9 @@ func (r *run) measure(ctx context.Context) (_ *report, err error) {
 		return nil, err
 	}
 	profiled := r.profile(ctx)
+	recording, recorded := context.WithCancel(ctx)
+	defer recorded()
+	samples := record(recording, all)
 	shifted := time.Now()
 	out.Shift, err = r.window(ctx, all, func() error {
 		shift := exec.CommandContext(ctx, filepath.Join(r.Programs, "connectsim"), "shift", "--endpoint", r.sim, "--to", west)
@@ -190,6 +193,7 @@ func (r *run) measure(ctx context.Context) (_ *report, err error) {
 	if err != nil {
 		return nil, err
 	}
+	recorded()
 	say("shift: over")
 	if err := <-profiled; err != nil {
 		return nil, err
@@ -198,7 +202,7 @@ func (r *run) measure(ctx context.Context) (_ *report, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.evaluate(ctx, out, times, shifted); err != nil {
+	if err := r.evaluate(ctx, out, times, <-samples, shifted); err != nil {
 		return nil, err
 	}
 	out.PeakMemory = r.service.peak()
