@@ -41,7 +41,9 @@ func (st *step) userData(o UserData) {
 			if a.RoutingProfile != "" {
 				st.left[profileKey{a.Group, a.RoutingProfile}] = o.StartedAt
 			}
+			st.outOfProfile(a)
 			a.RoutingProfile = u.RoutingProfile
+			st.intoProfile(a)
 			st.touch(a)
 		}
 		list := a.list(g, o.Region)
@@ -86,8 +88,11 @@ func (st *step) read(a *Agent, g *Group, region string, contacts []Contact, star
 		return
 	}
 	if region == f.From && !startedAt.Before(f.DetectedAt) && evidence {
+		// Stored when it is the first: where a later one is not known, a leader that loads it reads again before it completes.
+		if f.EvidenceAt.IsZero() {
+			st.touchFailover(a, f)
+		}
 		f.EvidenceAt = startedAt
-		st.touchFailover(a, f)
 		st.hold(a, true)
 	} else if changed {
 		st.hold(a, false)
@@ -178,33 +183,31 @@ func (st *step) chunkComplete(o ChunkComplete) {
 		return
 	}
 	st.answered(g, o.Region)
-	// A sweep of 50,000 agents is hundreds of chunks of a profile or two, each looked at for all agents: comparing beats hashing there.
-	read := func(profile string) bool { return slices.Contains(o.Profiles, profile) }
-	if len(o.Profiles) > 8 {
-		profiles := make(map[string]bool, len(o.Profiles))
-		for _, p := range o.Profiles {
-			profiles[p] = true
+	for i, profile := range o.Profiles {
+		if slices.Contains(o.Profiles[:i], profile) {
+			continue
 		}
-		read = func(profile string) bool { return profiles[profile] }
+		for _, a := range st.byProfile[profileKey{o.Group, profile}] {
+			st.notShown(a, g, o)
+		}
 	}
-	for _, a := range st.byGroup[o.Group] {
-		if !read(a.RoutingProfile) {
-			continue
-		}
-		list := a.list(g, o.Region)
-		if !list.ReadAt.Before(o.StartedAt) {
-			continue
-		}
-		// An agent who was last seen with a contact may have changed profile meanwhile and show up in a later chunk:
-		// the complete pass or a read by id decides about those.
-		if slices.ContainsFunc(list.Contacts, func(c Contact) bool { return c.Blocking && !c.Desktop }) {
-			continue
-		}
-		if f := a.Failover; o.Filtered && f != nil && f.From == o.Region && !st.profileCertain(a, g, o.Region, o.StartedAt) {
-			continue
-		}
-		st.absent(a, g, o.Region, o.StartedAt, !o.Filtered, o.Filtered)
+}
+
+// notShown concludes from a complete set of the agent's routing profile, if no page of it has shown the agent.
+func (st *step) notShown(a *Agent, g *Group, o ChunkComplete) {
+	list := a.list(g, o.Region)
+	if !list.ReadAt.Before(o.StartedAt) {
+		return
 	}
+	// An agent who was last seen with a contact may have changed profile meanwhile and show up in a later chunk:
+	// the complete pass or a read by id decides about those.
+	if slices.ContainsFunc(list.Contacts, func(c Contact) bool { return c.Blocking && !c.Desktop }) {
+		return
+	}
+	if f := a.Failover; o.Filtered && f != nil && f.From == o.Region && !st.profileCertain(a, g, o.Region, o.StartedAt) {
+		return
+	}
+	st.absent(a, g, o.Region, o.StartedAt, !o.Filtered, o.Filtered)
 }
 
 // profileCertain says whether a read of the agent's routing profile that began at the given time would have shown a contact of

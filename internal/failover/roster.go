@@ -140,6 +140,7 @@ func (st *step) remove(group string, gone func(*Agent) bool) {
 			st.cancel(a)
 		}
 		delete(st.agents, a.ID)
+		st.outOfProfile(a)
 		if k := (nameKey{a.Group, a.Username}); st.byName[k] == a {
 			delete(st.byName, k)
 		}

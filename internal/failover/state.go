@@ -16,11 +16,12 @@ type State struct {
 	agents map[string]*Agent
 
 	// Indexes over agents.
-	byGroup map[string][]*Agent // sorted by id as loaded, later ones behind
-	byName  map[nameKey]*Agent  // R2
-	byAlias map[aliasKey]*Agent // R2
-	open    []*Agent            // with an open failover, in order of detection; others in between are skipped
-	tdgsOf  map[string][]*TDG   // of a failover group, sorted by id
+	byGroup   map[string][]*Agent     // sorted by id as loaded, later ones behind
+	byProfile map[profileKey][]*Agent // by the routing profile that was last seen; each agent knows its place
+	byName    map[nameKey]*Agent      // R2
+	byAlias   map[aliasKey]*Agent     // R2
+	open      []*Agent                // with an open failover, in order of detection; others in between are skipped
+	tdgsOf    map[string][]*TDG       // of a failover group, sorted by id
 
 	// What ListUsers told of users who are no agents yet (R2): usernames of the source by id, ids of the replica by username.
 	names    map[aliasKey]mention
@@ -63,7 +64,7 @@ func New(settings Settings, groups []GroupConfig, stored Snapshot, newID func(no
 		groups:  make(map[string]*Group, len(groups)),
 		tdgs:    make(map[string]*TDG, len(stored.TDGs)),
 		agents:  make(map[string]*Agent, len(stored.Agents)),
-		byGroup: make(map[string][]*Agent, len(groups)),
+		byGroup: make(map[string][]*Agent, len(groups)), byProfile: make(map[profileKey][]*Agent),
 		byName:  make(map[nameKey]*Agent, len(stored.Agents)),
 		byAlias: make(map[aliasKey]*Agent),
 		tdgsOf:  make(map[string][]*TDG, len(groups)),
@@ -133,11 +134,30 @@ func (s *State) addTDG(t *TDG) {
 func (s *State) index(a *Agent) {
 	s.agents[a.ID] = a
 	s.byGroup[a.Group] = append(s.byGroup[a.Group], a)
+	s.intoProfile(a)
 	if a.Username != "" {
 		s.byName[nameKey{a.Group, a.Username}] = a
 	}
 	for region, id := range a.Aliases {
 		s.byAlias[aliasKey{a.Group, region, id}] = a
+	}
+}
+
+// intoProfile and outOfProfile keep the index of routing profiles: a chunk of the sweep concerns the agents of a few, and there are as many more chunks as
+// there are more agents.
+func (s *State) intoProfile(a *Agent) {
+	k := profileKey{a.Group, a.RoutingProfile}
+	a.inProfile = len(s.byProfile[k])
+	s.byProfile[k] = append(s.byProfile[k], a)
+}
+
+func (s *State) outOfProfile(a *Agent) {
+	k := profileKey{a.Group, a.RoutingProfile}
+	in := s.byProfile[k]
+	last := in[len(in)-1]
+	in[a.inProfile], last.inProfile, in[len(in)-1] = last, a.inProfile, nil
+	if s.byProfile[k] = in[:len(in)-1]; len(in) == 1 {
+		delete(s.byProfile, k)
 	}
 }
 

@@ -79,6 +79,30 @@ func TestQuietFloorWritesNothing(t *testing.T) {
 	}
 }
 
+// TestReadAgainWritesNothing: the contacts that hold a failover are read every few seconds for as long as a call lasts. What is the same costs no
+// transaction, but for the age of the list now and then.
+func TestReadAgainWritesNothing(t *testing.T) {
+	t.Parallel()
+	s := floorOf(t, "anna", "ben")
+	s.step(rounds(s, "default", toWest, toWest))
+	s.now = s.now.Add(time.Second)
+	read := func() Effects { return s.step(sweepOf(s, "anna", "ben")[0]) }
+	eff := read()
+	require.Len(t, eff.Events, 2) // failoverPending
+	require.Len(t, eff.Failovers, 2)
+	saved := 0
+	for range 24 {
+		s.now = s.now.Add(5 * time.Second)
+		eff := read()
+		require.Empty(t, eff.Events)
+		require.Empty(t, eff.Failovers)
+		saved += len(eff.Agents)
+	}
+	require.LessOrEqual(t, saved, 2*4, "two minutes, each half of failover.contactsMaxAge")
+	require.GreaterOrEqual(t, saved, 2*3)
+	require.Equal(t, s.now, s.state.Agent("anna").Failover.EvidenceAt, "in memory it is as new as the last read")
+}
+
 // TestDetectionMeasure: changeover_failover_detection_seconds counts from the last observation of the old value by whoever
 // brought the new one.
 func TestDetectionMeasure(t *testing.T) {

@@ -104,6 +104,7 @@ func (st *step) detect(a *Agent, to string, cause Source) {
 		st.open = append(st.open, a)
 	}
 	st.touchFailover(a, f)
+	st.eff.Created = append(st.eff.Created, f)
 	st.emit(a, Event{Type: EventFailoverDetected, FailoverID: f.ID, NextRegion: to})
 	if st.groups[a.Group].Pause != nil {
 		st.tellPause(a)
@@ -185,6 +186,10 @@ func (st *step) distributionRound(o DistributionRound) {
 	}
 	st.checkTarget(g, t)
 	st.announceTDG(t)
+	if n := len(st.byGroup[t.Group]); t.Agents.Adopted.target() != "" { // all at once: growing by and by costs five times as much memory
+		st.eff.Agents, st.eff.Failovers, st.eff.Created = slices.Grow(st.eff.Agents, n), slices.Grow(st.eff.Failovers, n), slices.Grow(st.eff.Created, n)
+		st.eff.Events = slices.Grow(st.eff.Events, n)
+	}
 	for _, a := range st.byGroup[t.Group] {
 		if a.TDG != t.ID {
 			continue

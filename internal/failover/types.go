@@ -236,8 +236,9 @@ type Agent struct {
 	// the start of the last pass of ListUsers that listed the agent, in Unix microseconds.
 	SeenPass int64
 
-	touched bool // in the effects of the Step under way
-	listed  bool // in State.open
+	touched   bool // in the effects of the Step under way
+	listed    bool // in State.open
+	inProfile int  // place in State.byProfile
 }
 
 // State of the agent, as REST and snapshots show it.
@@ -431,6 +432,7 @@ type Effects struct {
 	Agents        []*Agent // changed or new, each once
 	RemovedAgents []string
 	Failovers     []*Failover // changed or new, each once
+	Created       []*Failover // those of Failovers that are new
 	TDGs          []*TDG
 	Groups        []*Group
 	Changes       []Change

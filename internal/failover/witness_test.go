@@ -20,6 +20,8 @@ type witness struct {
 
 	pausedUntil time.Time // zero: no pause
 
+	stored map[string]bool // failovers
+
 	paced      map[string]int       // completions that failover.pace counts, by group
 	pacedSince map[string]time.Time // the first of them
 	restarts   int
@@ -72,7 +74,7 @@ type watchedRegion struct {
 func newWitness(s *service) *witness {
 	return &witness{
 		service: s, agents: map[string]*watched{}, regions: map[string]*watchedRegion{east: {}, west: {}},
-		ended: map[string]bool{}, left: map[string]time.Time{}, paced: map[string]int{}, pacedSince: map[string]time.Time{},
+		ended: map[string]bool{}, stored: map[string]bool{}, left: map[string]time.Time{}, paced: map[string]int{}, pacedSince: map[string]time.Time{},
 	}
 }
 
@@ -435,6 +437,15 @@ func (w *witness) checkShape(eff *Effects) {
 			w.fail("failover %s is in the effects without its agent %s", f.ID, f.AgentID)
 		}
 		failovers[f.ID] = true
+		if slices.Contains(eff.Created, f) == w.stored[f.ID] { // the store relies on it
+			w.fail("failover %s: stored before: %t, the effects say the opposite", f.ID, w.stored[f.ID])
+		}
+		w.stored[f.ID] = true
+	}
+	for i, f := range eff.Created {
+		if !failovers[f.ID] || slices.Contains(eff.Created[:i], f) {
+			w.fail("failover %s is in the effects twice as created, or only there", f.ID)
+		}
 	}
 	for i := range eff.TDGs {
 		if slices.Contains(eff.TDGs[:i], eff.TDGs[i]) {
@@ -701,6 +712,18 @@ func (w *witness) checkState() {
 	if n != len(st.agents) {
 		w.fail("groups have %d agents, there are %d", n, len(st.agents))
 	}
+	n = 0
+	for k, agents := range st.byProfile {
+		n += len(agents)
+		for i, s := range agents {
+			if st.agents[s.ID] != s || s.inProfile != i || k != (profileKey{s.Group, s.RoutingProfile}) {
+				w.fail("agent %s of profile %q is listed in profile %q, place %d", s.ID, s.RoutingProfile, k.profile, i)
+			}
+		}
+	}
+	if n != len(st.agents) {
+		w.fail("profiles have %d agents, there are %d", n, len(st.agents))
+	}
 	for k, s := range st.byName {
 		if st.agents[s.ID] != s || s.Username != k.username {
 			w.fail("name %s leads to agent %s, %s", k.username, s.ID, s.Username)
@@ -759,9 +782,14 @@ func (w *witness) checkStored() {
 }
 
 // settled is an agent as it has to be stored at all times: without what is stored once in a while only (when an unchanged
-// list was last read) or asked for anew by each process (who has an event stream).
+// list was last read, and so how new the evidence is, but not whether there is any) or asked for anew by each process (who has an event stream).
 func settled(t tester, a *Agent) string {
 	is := *a
+	if f := a.Failover; f != nil && !f.EvidenceAt.IsZero() {
+		clone := *f
+		clone.EvidenceAt = f.DetectedAt
+		is.Failover = &clone
+	}
 	is.Streaming, is.Lists = false, nil
 	for _, l := range a.Lists {
 		l.ReadAt, l.SeenAt = time.Time{}, time.Time{}
