@@ -85,7 +85,10 @@ func (s *Server) refuseEarly(w http.ResponseWriter, r *http.Request, p *problem)
 func (s *Server) ListAudit(ctx context.Context, r contract.ListAuditRequestObject) (contract.ListAuditResponseObject, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	entries, next, err := s.store.Audit(ctx, page(r.Params.Limit, r.Params.Cursor))
+	f := store.AuditFilter{
+		Subject: value(r.Params.Subject), Action: value(r.Params.Action), Target: value(r.Params.Target), Outcome: value(r.Params.Outcome), Since: value(r.Params.Since),
+	}
+	entries, next, err := s.store.Audit(ctx, f, page(r.Params.Limit, r.Params.Cursor))
 	if err != nil {
 		return nil, err
 	}

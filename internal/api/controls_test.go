@@ -137,4 +137,7 @@ func TestBulkForceRule(t *testing.T) {
 	require.Equal(t, 2, *all.Forced)
 	entries := read[contract.AuditList](t, s.get("/v1/audit", "X-Test-As", "admin"), http.StatusOK).Items
 	require.Equal(t, "forbidden", entries[4].Outcome)
+	refused := read[contract.AuditList](t, s.get("/v1/audit?outcome=forbidden&action=forceFailovers", "X-Test-As", "admin"), http.StatusOK).Items
+	require.Equal(t, entries[4:5], refused)
+	require.Empty(t, read[contract.AuditList](t, s.get("/v1/audit?subject=nobody&target=x&since=2026-01-01T00:00:00Z", "X-Test-As", "admin"), http.StatusOK).Items)
 }

@@ -52,7 +52,7 @@ type Store interface {
 	ReplayDelivery(ctx context.Context, webhook, id string, giveUpAfter time.Duration, e store.AuditEntry) (store.Delivery, error)
 
 	AppendAudit(ctx context.Context, e store.AuditEntry) error
-	Audit(ctx context.Context, p store.Page) ([]store.AuditEntry, string, error)
+	Audit(ctx context.Context, f store.AuditFilter, p store.Page) ([]store.AuditEntry, string, error)
 
 	// IssueTicket keeps the hash of a stream ticket and returns until when it is good.
 	IssueTicket(ctx context.Context, hash [sha256.Size]byte, t store.Ticket) (time.Time, error)

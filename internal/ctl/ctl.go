@@ -269,11 +269,20 @@ func (x connectionsCommand) Run(ctx context.Context, c *Command, out *Caller) er
 	}, showConnections)
 }
 
-type auditCommand struct{ pageFlags }
+type auditCommand struct {
+	Subject string    `help:"Only what this caller did or tried."`
+	Action  string    `help:"Only this action, such as forceFailover."`
+	Target  string    `help:"Only what was done to this, such as failover-groups/main."`
+	Outcome string    `help:"Only what ended so, such as done."`
+	Since   time.Time `help:"Only entries of that time or later (RFC 3339)."`
+	pageFlags
+}
 
 func (x auditCommand) Run(ctx context.Context, c *Command, out *Caller) error {
 	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
-		return api.ListAudit(ctx, &rest.ListAuditParams{Limit: some(x.Limit), Cursor: opt[rest.Cursor](x.Cursor)})
+		return api.ListAudit(ctx, &rest.ListAuditParams{
+			Subject: opt[rest.AuditText](x.Subject), Action: opt[rest.AuditText](x.Action), Target: opt[rest.AuditText](x.Target), Outcome: opt[rest.AuditText](x.Outcome),
+			Since: some(x.Since), Limit: some(x.Limit), Cursor: opt[rest.Cursor](x.Cursor)})
 	}, showAudit)
 }
 

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgtype"
+
 	"changeover/internal/store/internal/db"
 )
 
@@ -108,15 +110,27 @@ func flatten(n int, list func(i int) []string) flat {
 	return f
 }
 
+// AuditFilter says which entries of the audit are wanted; what is left empty matches all.
+type AuditFilter struct {
+	Subject, Action, Target, Outcome string
+	Since                            time.Time // then or later
+}
+
 // Audit lists the entries, the latest first.
-func (s *Store) Audit(ctx context.Context, p Page) (entries []AuditEntry, next string, err error) {
+func (s *Store) Audit(ctx context.Context, f AuditFilter, p Page) (entries []AuditEntry, next string, err error) {
 	ctx, done := s.call(ctx, "audit", callTimeout, &err)
 	defer done()
 	before, err := p.before("audit")
 	if err != nil {
 		return nil, "", err
 	}
-	rows, err := s.q.Audit(ctx, s.pool, db.AuditParams{BeforeID: before, MaxRows: rowLimit(p.limit() + 1)})
+	params := db.AuditParams{
+		BeforeID: before, Subject: f.Subject, Action: f.Action, Target: f.Target, Outcome: f.Outcome, Since: timestamp(f.Since), MaxRows: rowLimit(p.limit() + 1),
+	}
+	if f.Since.IsZero() {
+		params.Since = pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
+	}
+	rows, err := s.q.Audit(ctx, s.pool, params)
 	if err != nil {
 		return nil, "", fmt.Errorf("read the audit: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -35,7 +36,7 @@ func TestAudit(t *testing.T) {
 	require.Len(t, commands, 1)
 	require.Equal(t, []any{id, "third", "request-3"}, []any{commands[0].ID, commands[0].By, commands[0].RequestID})
 
-	entries, _, err := s.Audit(t.Context(), store.Page{})
+	entries, _, err := s.Audit(t.Context(), store.AuditFilter{}, store.Page{})
 	require.NoError(t, err)
 	require.Equal(t, []string{"third", "operator@example.com", "first"}, idsOf(entries, func(e store.AuditEntry) string { return e.Subject }))
 	require.True(t, slices.IsSortedFunc(entries, func(a, b store.AuditEntry) int { return b.At.Compare(a.At) }))
@@ -56,7 +57,7 @@ func TestAuditTakesEverything(t *testing.T) {
 		_, err := s.Submit(t.Context(), "force", "x", bad)
 		require.ErrorContains(t, err, "is not JSON")
 	}
-	entries, _, err := s.Audit(t.Context(), store.Page{})
+	entries, _, err := s.Audit(t.Context(), store.AuditFilter{}, store.Page{})
 	require.NoError(t, err)
 	require.Len(t, entries, 1)
 	require.Equal(t, "ab\uFFFD", entries[0].Subject)
@@ -227,7 +228,7 @@ func TestAFrozenReplicaDoesNotHoldUpTheAudit(t *testing.T) {
 	require.NoError(t, err)
 	cancel()
 	require.Error(t, <-failed)
-	entries, _, err := s.Audit(t.Context(), store.Page{})
+	entries, _, err := s.Audit(t.Context(), store.AuditFilter{}, store.Page{})
 	require.NoError(t, err)
 	require.Equal(t, []string{"after", "before"}, idsOf(entries, func(e store.AuditEntry) string { return e.Subject }))
 	verified(t, s, 2)
@@ -246,6 +247,39 @@ func filled(t *testing.T, n int) (*store.Store, func(sql string, args ...any)) {
 		exec(t, conn, "SET session_replication_role = replica")
 		exec(t, conn, sql, args...)
 	}
+}
+
+func TestAuditFilters(t *testing.T) {
+	t.Parallel()
+	s, _ := filled(t, 3)
+	require.NoError(t, s.AppendAudit(t.Context(), store.AuditEntry{Subject: "subject 2", Action: "pause", Target: "group", Outcome: "done"}))
+	all, _, err := s.Audit(t.Context(), store.AuditFilter{}, store.Page{})
+	require.NoError(t, err)
+	for name, c := range map[string]struct {
+		filter store.AuditFilter
+		want   []string
+	}{
+		"everything":   {store.AuditFilter{}, []string{"4", "3", "2", "1"}},
+		"a subject":    {store.AuditFilter{Subject: "subject 2"}, []string{"4", "2"}},
+		"an action":    {store.AuditFilter{Action: "force"}, []string{"3", "2", "1"}},
+		"a target":     {store.AuditFilter{Target: "group"}, []string{"4"}},
+		"an outcome":   {store.AuditFilter{Outcome: "accepted", Subject: "subject 3"}, []string{"3"}},
+		"since then":   {store.AuditFilter{Since: all[0].At}, []string{"4"}},
+		"part of it":   {store.AuditFilter{Subject: "subject"}, nil},
+		"after it all": {store.AuditFilter{Since: all[0].At.Add(time.Second)}, nil},
+	} {
+		entries, next, err := s.Audit(t.Context(), c.filter, store.Page{})
+		require.NoError(t, err, name)
+		require.Empty(t, next, name)
+		require.Equal(t, c.want, idsOf(entries, func(e store.AuditEntry) string { return strconv.FormatInt(e.ID, 10) }), name)
+	}
+	first, next, err := s.Audit(t.Context(), store.AuditFilter{Action: "force"}, store.Page{Limit: 2})
+	require.NoError(t, err)
+	require.Len(t, first, 2)
+	rest, next, err := s.Audit(t.Context(), store.AuditFilter{Action: "force"}, store.Page{Limit: 2, Cursor: next})
+	require.NoError(t, err)
+	require.Len(t, rest, 1)
+	require.Empty(t, next)
 }
 
 func TestVerifyAuditFinds(t *testing.T) {
@@ -342,7 +376,7 @@ func TestAnAnchorTellsAForgedChain(t *testing.T) {
 			t.Parallel()
 			s, tamper := filled(t, 10)
 			anchor := verified(t, s, 10).Head
-			entries, _, err := s.Audit(t.Context(), store.Page{Limit: 8})
+			entries, _, err := s.Audit(t.Context(), store.AuditFilter{}, store.Page{Limit: 8})
 			require.NoError(t, err)
 			early := store.AuditHead{ID: 3, Hash: [sha256.Size]byte(entries[7].Hash)}
 			require.NoError(t, s.AppendAudit(t.Context(), store.AuditEntry{Subject: "later"}))
@@ -496,7 +530,7 @@ func TestTheServicesRoleCannotRewriteTheAudit(t *testing.T) {
 	// An entry of its own choosing: number, time and hash are the database's.
 	exec(t, service, `INSERT INTO audit (audit_id, at, subject, roles, action, target, reason, request_id, outcome, hash) OVERRIDING SYSTEM VALUE
 		VALUES (1000000, '2001-01-01', 'forger', '{}', '', '', '', '', '', sha256('x'))`)
-	entries, _, err := s.Audit(t.Context(), store.Page{Limit: 1})
+	entries, _, err := s.Audit(t.Context(), store.AuditFilter{}, store.Page{Limit: 1})
 	require.NoError(t, err)
 	require.Equal(t, int64(2), entries[0].ID)
 	require.WithinDuration(t, time.Now(), entries[0].At, time.Minute)
@@ -584,7 +618,7 @@ func TestAuditRetention(t *testing.T) {
 	require.Equal(t, int64(12), report.Head.ID)
 	require.NoError(t, s.Prune(t.Context()))
 	require.Equal(t, report, verified(t, s, 4+2), "it does not feed itself")
-	entries, _, err := s.Audit(t.Context(), store.Page{Limit: 1})
+	entries, _, err := s.Audit(t.Context(), store.AuditFilter{}, store.Page{Limit: 1})
 	require.NoError(t, err)
 	require.Equal(t, []string{"changeover", "pruneAudit", "removed"}, []string{entries[0].Subject, entries[0].Action, entries[0].Outcome})
 	require.JSONEq(t, fmt.Sprintf(`{"first": 3, "last": 6, "entries": 4, "sha256": "%x"}`, sixth.Hash), string(entries[0].Details))

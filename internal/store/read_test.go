@@ -91,8 +91,11 @@ func TestPagingIsStableWhileRowsAreAdded(t *testing.T) {
 			return idsOf(pages(t, 1000, list, nil), id), idsOf(pages(t, 7, list, grow), id)
 		},
 		"audit": func() (before, got []string) {
+			list := func(ctx context.Context, p store.Page) ([]store.AuditEntry, string, error) {
+				return s.Audit(ctx, store.AuditFilter{}, p)
+			}
 			id := func(e store.AuditEntry) string { return fmt.Sprint(e.ID) }
-			return idsOf(pages(t, 1000, s.Audit, nil), id), idsOf(pages(t, 7, s.Audit, grow), id)
+			return idsOf(pages(t, 1000, list, nil), id), idsOf(pages(t, 7, list, grow), id)
 		},
 		"connections": func() (before, got []string) {
 			list := func(ctx context.Context, p store.Page) ([]store.Connection, string, error) {
@@ -264,7 +267,7 @@ func TestCursorsOfOtherLists(t *testing.T) {
 	for _, cursor := range []string{next, "x", "WyJmYWlsb3ZlcnMiLCJ4IiwieSJd", "!", "bnVsbA"} {
 		_, _, err := s.Failovers(t.Context(), store.FailoverFilter{}, store.Page{Cursor: cursor})
 		require.ErrorIs(t, err, store.ErrBadCursor, cursor)
-		_, _, err = s.Audit(t.Context(), store.Page{Cursor: cursor})
+		_, _, err = s.Audit(t.Context(), store.AuditFilter{}, store.Page{Cursor: cursor})
 		require.ErrorIs(t, err, store.ErrBadCursor, cursor)
 	}
 }

@@ -84,7 +84,7 @@ func mainJob(t *testing.T, s *store.Store, owner *pgx.Conn) {
 	_, err = s.BeginIdempotent(ctx, "operator", "key2", []byte("body"))
 	require.NoError(t, err)
 	require.NoError(t, s.ReleaseIdempotent(ctx, "operator", "key2"))
-	entries, _, err := s.Audit(ctx, store.Page{})
+	entries, _, err := s.Audit(ctx, store.AuditFilter{}, store.Page{})
 	require.NoError(t, err)
 	require.Equal(t, []string{"agent", "operator"}, idsOf(entries[:2], func(e store.AuditEntry) string { return e.Subject }))
 	require.Equal(t, entry.Roles, entries[1].Roles)
@@ -143,7 +143,7 @@ func TestTheProgramWorksOnTheSchemaOneMigrationOlder(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, s.FinishIdempotent(t.Context(), "operator", "over the migration", store.Answer{Status: 200}))
 	require.NoError(t, s.AppendAudit(t.Context(), store.AuditEntry{Subject: "new", Before: []byte(`1`), After: []byte(`2`)}))
-	entries, _, err := s.Audit(t.Context(), store.Page{Limit: 1})
+	entries, _, err := s.Audit(t.Context(), store.AuditFilter{}, store.Page{Limit: 1})
 	require.NoError(t, err)
 	require.JSONEq(t, `2`, string(entries[0].After))
 }

@@ -481,7 +481,7 @@ func TestDeadLettersCanBeReplayed(t *testing.T) {
 	v.gets(want)
 	require.Eventually(t, func() bool { return len(list(store.DeliveryDelivered)) == 1 }, soon, tick)
 	require.Equal(t, id, list("")[0].ID)
-	entries, _, err := b.store.Audit(t.Context(), store.Page{})
+	entries, _, err := b.store.Audit(t.Context(), store.AuditFilter{}, store.Page{})
 	require.NoError(t, err)
 	require.Len(t, entries, 1)
 }

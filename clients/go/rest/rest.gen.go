@@ -859,6 +859,9 @@ type AuditList struct {
 	NextCursor *NextCursor `json:"nextCursor,omitempty"`
 }
 
+// AuditText A text as an entry of the audit has it.
+type AuditText = string
+
 // BulkForceAccepted How many failovers match and how many of them are forced so far.
 type BulkForceAccepted struct {
 	// Forced How many of them are forced so far; with `maxPerSecond` the rest follows. Null as above.
@@ -3068,6 +3071,21 @@ type CreateStreamTicketParams struct {
 
 // ListAuditParams defines parameters for ListAudit.
 type ListAuditParams struct {
+	// Subject Only what this caller did or tried.
+	Subject *AuditText `form:"subject,omitempty" json:"subject,omitempty"`
+
+	// Action Only this action.
+	Action *AuditText `form:"action,omitempty" json:"action,omitempty"`
+
+	// Target Only what was done to this.
+	Target *AuditText `form:"target,omitempty" json:"target,omitempty"`
+
+	// Outcome Only what ended so.
+	Outcome *AuditText `form:"outcome,omitempty" json:"outcome,omitempty"`
+
+	// Since Only entries of this time or later.
+	Since *time.Time `form:"since,omitempty" json:"since,omitempty"`
+
 	// Limit The longest page wanted.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
@@ -4130,7 +4148,7 @@ type ClientInterface interface {
 
 	// ListAudit List the audit trail
 	//
-	// Every mutation and every refused one, newest first. A session, or a ticket for one's own stream, changes nothing and is not in it; one
+	// Every mutation and every refused one, newest first. Filters are combined with "and", and match exactly. A session, or a ticket for one's own stream, changes nothing and is not in it; one
 	// for somebody else's is. A force is there twice: with what was there before when it is asked for, and with what came of it when the leader has done it within two seconds
 	// (later than that the failover itself says who forced it, and why).
 	//
@@ -4638,7 +4656,7 @@ func (c *Client) CreateStreamTicket(ctx context.Context, agentID AgentIDPath, pa
 
 // ListAudit List the audit trail
 //
-// Every mutation and every refused one, newest first. A session, or a ticket for one's own stream, changes nothing and is not in it; one
+// Every mutation and every refused one, newest first. Filters are combined with "and", and match exactly. A session, or a ticket for one's own stream, changes nothing and is not in it; one
 // for somebody else's is. A force is there twice: with what was there before when it is asked for, and with what came of it when the leader has done it within two seconds
 // (later than that the failover itself says who forced it, and why).
 //
@@ -5882,6 +5900,66 @@ func NewListAuditRequest(server string, params *ListAuditParams) (*http.Request,
 		// styled parameters, preserving literal commas as delimiters
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
+
+		if params.Subject != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "subject", *params.Subject, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Action != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "action", *params.Action, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Target != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "target", *params.Target, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Outcome != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "outcome", *params.Outcome, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Since != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
 
 		if params.Limit != nil {
 
@@ -7717,7 +7795,7 @@ type ClientWithResponsesInterface interface {
 
 	// ListAuditWithResponse List the audit trail
 	//
-	// Every mutation and every refused one, newest first. A session, or a ticket for one's own stream, changes nothing and is not in it; one
+	// Every mutation and every refused one, newest first. Filters are combined with "and", and match exactly. A session, or a ticket for one's own stream, changes nothing and is not in it; one
 	// for somebody else's is. A force is there twice: with what was there before when it is asked for, and with what came of it when the leader has done it within two seconds
 	// (later than that the failover itself says who forced it, and why).
 	//
@@ -10121,7 +10199,7 @@ func (c *ClientWithResponses) CreateStreamTicketWithResponse(ctx context.Context
 
 // ListAuditWithResponse List the audit trail
 //
-// Every mutation and every refused one, newest first. A session, or a ticket for one's own stream, changes nothing and is not in it; one
+// Every mutation and every refused one, newest first. Filters are combined with "and", and match exactly. A session, or a ticket for one's own stream, changes nothing and is not in it; one
 // for somebody else's is. A force is there twice: with what was there before when it is asked for, and with what came of it when the leader has done it within two seconds
 // (later than that the failover itself says who forced it, and why).
 //

@@ -679,7 +679,7 @@ export interface paths {
         };
         /**
          * List the audit trail
-         * @description Every mutation and every refused one, newest first. A session, or a ticket for one's own stream, changes nothing and is not in it; one
+         * @description Every mutation and every refused one, newest first. Filters are combined with "and", and match exactly. A session, or a ticket for one's own stream, changes nothing and is not in it; one
          *     for somebody else's is. A force is there twice: with what was there before when it is asked for, and with what came of it when the leader has done it within two seconds
          *     (later than that the failover itself says who forced it, and why).
          */
@@ -1992,6 +1992,8 @@ export interface components {
             /** @description Where it comes from. */
             remoteAddress: string;
         };
+        /** @description A text as an entry of the audit has it. */
+        AuditText: string;
         /** @description One mutation, or one that was refused. */
         AuditEntry: {
             /** @description Its id; they count up. */
@@ -4076,6 +4078,31 @@ export interface operations {
     listAudit: {
         parameters: {
             query?: {
+                /**
+                 * @description Only what this caller did or tried.
+                 * @example olga@acme.example
+                 */
+                subject?: components["schemas"]["AuditText"];
+                /**
+                 * @description Only this action.
+                 * @example forceFailover
+                 */
+                action?: components["schemas"]["AuditText"];
+                /**
+                 * @description Only what was done to this.
+                 * @example failover-groups/main
+                 */
+                target?: components["schemas"]["AuditText"];
+                /**
+                 * @description Only what ended so.
+                 * @example done
+                 */
+                outcome?: components["schemas"]["AuditText"];
+                /**
+                 * @description Only entries of this time or later.
+                 * @example 2026-11-21T10:00:00Z
+                 */
+                since?: string;
                 /** @description The longest page wanted. */
                 limit?: components["parameters"]["Limit"];
                 /** @description `nextCursor` of the page before. One that is malformed, or of another list, is 400. */

@@ -10,7 +10,13 @@ FROM (SELECT unnest(@subjects::text[]) AS subject, unnest(@first_roles::integer[
 
 -- name: Audit :many
 SELECT audit_id, at, subject, roles, action, target, reason, request_id, outcome, details, before, after, hash
-FROM audit WHERE audit_id < @before_id ORDER BY audit_id DESC LIMIT @max_rows;
+FROM audit WHERE audit_id < @before_id
+  AND (@subject::text = '' OR subject = @subject)
+  AND (@action::text = '' OR action = @action)
+  AND (@target::text = '' OR target = @target)
+  AND (@outcome::text = '' OR outcome = @outcome)
+  AND at >= @since::timestamptz
+ORDER BY audit_id DESC LIMIT @max_rows;
 
 -- AuditEnds returns the head of the chain, and the last entry that there is at the same moment.
 -- name: AuditEnds :one

@@ -57,16 +57,35 @@ func (q *Queries) AppendAudits(ctx context.Context, db DBTX, arg AppendAuditsPar
 
 const audit = `-- name: Audit :many
 SELECT audit_id, at, subject, roles, action, target, reason, request_id, outcome, details, before, after, hash
-FROM audit WHERE audit_id < $1 ORDER BY audit_id DESC LIMIT $2
+FROM audit WHERE audit_id < $1
+  AND ($2::text = '' OR subject = $2)
+  AND ($3::text = '' OR action = $3)
+  AND ($4::text = '' OR target = $4)
+  AND ($5::text = '' OR outcome = $5)
+  AND at >= $6::timestamptz
+ORDER BY audit_id DESC LIMIT $7
 `
 
 type AuditParams struct {
 	BeforeID int64
+	Subject  string
+	Action   string
+	Target   string
+	Outcome  string
+	Since    pgtype.Timestamptz
 	MaxRows  int32
 }
 
 func (q *Queries) Audit(ctx context.Context, db DBTX, arg AuditParams) ([]Audit, error) {
-	rows, err := db.Query(ctx, audit, arg.BeforeID, arg.MaxRows)
+	rows, err := db.Query(ctx, audit,
+		arg.BeforeID,
+		arg.Subject,
+		arg.Action,
+		arg.Target,
+		arg.Outcome,
+		arg.Since,
+		arg.MaxRows,
+	)
 	if err != nil {
 		return nil, err
 	}
