@@ -28,6 +28,7 @@ type amazon struct {
 	reads   []read
 	targets []distribution
 	answers map[int]int // by status of HTTP
+	curt    string      // the Region that answers sweeps alone; empty: none
 }
 
 func newAmazon(c connectsim.Config) *amazon {
@@ -86,6 +87,10 @@ func (a *amazon) listen(t testing.TB, replica int, region string) *endpoint {
 		if err != nil {
 			return
 		}
+		if a.withholds(region, r, body) {
+			<-r.Context().Done()
+			return
+		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		kept := &recorder{ResponseWriter: w}
 		sim.ServeHTTP(kept, r)
@@ -97,6 +102,32 @@ func (a *amazon) listen(t testing.TB, replica int, region string) *endpoint {
 	t.Cleanup(e.lose)
 	return e
 }
+
+// beCurt has a Region (empty: none) answer what asks for everybody, and nothing that asks for some: it is not down, and tells nothing of those who
+// have left it.
+func (a *amazon) beCurt(region string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.curt = region
+}
+
+func (a *amazon) withholds(region string, r *http.Request, body []byte) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.curt != region || !strings.HasPrefix(r.URL.Path, userDataPath) {
+		return false
+	}
+	var in struct {
+		Filters struct {
+			Agents        []string
+			ContactFilter *struct{}
+		}
+	}
+	return json.Unmarshal(body, &in) == nil && (len(in.Filters.Agents) > 0 || in.Filters.ContactFilter != nil)
+}
+
+// userDataPath begins that of GetCurrentUserData.
+const userDataPath = "/metrics/userdata/"
 
 // open begins to listen.
 func (e *endpoint) open() error {
@@ -159,7 +190,7 @@ func (a *amazon) answered(replica int, region string, r *http.Request, body []by
 		return
 	}
 	switch {
-	case strings.HasPrefix(r.URL.Path, "/metrics/userdata/"):
+	case strings.HasPrefix(r.URL.Path, userDataPath):
 		x := read{replica: replica, region: region, begun: begun, end: w.sent}
 		if a.userData(&x, body, w.body.Bytes()) {
 			a.reads = append(a.reads, x)

@@ -24,18 +24,23 @@ const slack = time.Second
 //   - It is completed by inference only when an answer of the old Region that began after the detection covers the agent and shows no
 //     voice or chat contact (R6), when no later answer to that leader has shown one (R7, R8), and never while one contact
 //     was open on the floor from before the detection until after the completion.
-//   - It is completed by R9 only when the old Region had not answered that leader for regionDownAfter, and when what was
-//     answered last about the agent showed no contact.
+//   - It is completed by R9 only when the old Region had not answered that leader for regionDownAfter, counted from the detection and from
+//     the leader's beginning, too, and when what was answered last about the agent showed no contact.
 //   - It is completed by force only when somebody asked for that, which the audit knows. The audit's chain is sound.
 //   - While completions are paused nothing is completed but by force, and what waited is read again (R8).
 //   - Contacts that are told are the agent's own, of the old Region, and such as hold (R5).
 //   - Every client heard exactly what is in its log, from the first cursor on, with each connection going on where the last one ended;
 //     nothing of anybody else; a reset only for a cursor that is no good; snapshots that say what the log says at their place.
+//   - Whoever was removed has no open failover and is in REST no more; after that nothing is told about them (R2).
 //   - In the end everybody is where Amazon Connect wants them, in the log, in REST and on the floor.
 func check(r *record) []string {
-	c := &checker{r: r, people: map[string]*person{}, stories: map[string]*story{}}
+	c := &checker{r: r, people: map[string]*person{}, gone: map[string]*leaver{}, stories: map[string]*story{}}
 	for i := range r.floor {
 		c.people[r.floor[i].id] = &r.floor[i]
+	}
+	for i := range r.gone {
+		l := &r.gone[i]
+		c.people[l.id], c.gone[l.id] = &l.person, l
 	}
 	slices.SortFunc(r.reads, func(a, b read) int { return a.begun.Compare(b.begun) })
 	slices.SortFunc(r.targets, func(a, b distribution) int { return a.end.Compare(b.end) })
@@ -57,6 +62,7 @@ func check(r *record) []string {
 type checker struct {
 	r       *record
 	people  map[string]*person
+	gone    map[string]*leaver
 	stories map[string]*story // by agent
 	seen    map[string][]*read
 	faults  []string
@@ -126,6 +132,11 @@ func (c *checker) tell() {
 			}
 		}
 		now.seq = e.seq
+		if l := c.gone[e.agent]; l != nil && e.at.After(l.noted) {
+			c.wrong("R2", "%s, event %d, of agent %s, who was removed %s and forgotten %s", e.event, e.seq, e.agent, l.at.Format(clock), l.noted.Format(clock))
+		} else if l != nil && e.event == "snapshot" && e.at.After(l.at) && now.failover == "" {
+			now = view{state: "unknown", seq: e.seq} // an answer from before the removal showed them once more
+		}
 		c.next(s, e, &d, &now)
 		s.events, s.views = append(s.events, e), append(s.views, now)
 	}
@@ -421,11 +432,18 @@ func (c *checker) lastKnown(f *told, p *person, leader int, since time.Time, bad
 		if a.covers(p) || a.shown[f.agent] != nil {
 			last = a
 		}
-		if a.replica == leader && a.begun.After(since) && f.ended.at.Sub(a.end) > slack/2 &&
-			f.ended.at.Sub(a.end) < c.r.regionDownAfter-slack/2 && !c.asleep(leader, a.begun, f.ended.at) {
+		if a.replica == leader && a.begun.After(since) && f.ended.at.Sub(a.end) > slack &&
+			f.ended.at.Sub(a.end) < c.r.regionDownAfter && !c.asleep(leader, a.begun, f.ended.at) {
 			bad("R9", "the Region answered at %s", a.end.Format(clock))
 			return
 		}
+	}
+	if f.ended.at.Sub(f.detected.at) < c.r.regionDownAfter {
+		bad("R9", "%s after the detection", f.ended.at.Sub(f.detected.at))
+	}
+	// Nobody before this leader could have concluded it either.
+	if since.Sub(f.detected.at) < c.r.regionDownAfter && f.ended.at.Sub(since) < c.r.regionDownAfter-slack {
+		bad("R9", "%s after the leader began", f.ended.at.Sub(since))
 	}
 	if last == nil {
 		bad("R9", "the Region never showed the agent's list")
@@ -463,6 +481,9 @@ func (c *checker) wanted(rule string, f *told, e *logged, region, cause string) 
 	p := c.people[f.agent]
 	if p == nil {
 		return // told already
+	}
+	if l := c.gone[f.agent]; l != nil && rule == "R10" && e.at.After(l.at) {
+		return // there is no target (R2)
 	}
 	// What a Region answers stands until its next answer; a leader may have taken notice of that a little later.
 	const lately = 3 * time.Second
@@ -577,7 +598,9 @@ func (c *checker) client(h *heard) {
 				if !somewhere(seq, epoch) && seq == 1 && d.State == "unknown" {
 					place = 0 // before the first event the id of nowhere says 1, too
 				}
-				c.snapshot(h, n, x, &d, place)
+				if c.gone[d.AgentID] == nil || k.opened.Before(c.gone[d.AgentID].at) || d.State != "unknown" { // else nobody knows them
+					c.snapshot(h, n, x, &d, place)
+				}
 				if somewhere(seq, epoch) {
 					if h.agent == "" {
 						c.everybody(h, n, snapshots, seq)
@@ -665,7 +688,7 @@ func (c *checker) snapshot(h *heard, n int, x frame, d *eventData, seq int64) {
 // everybody compares the agents of whom a console got a snapshot with those in the log.
 func (c *checker) everybody(h *heard, n int, snapshots map[string]bool, seq int64) {
 	for agent, s := range c.stories {
-		if s.events[0].seq <= seq && !snapshots[agent] {
+		if s.events[0].seq <= seq && !snapshots[agent] && c.gone[agent] == nil {
 			c.wrong("stream", "%s, connection %d: no snapshot of agent %s", h.name, n, agent)
 		}
 	}
@@ -748,6 +771,11 @@ func (c *checker) rest() {
 		}
 		if a := rows[p.id]; a.region != v.region || a.state != v.state || a.failover != v.failover {
 			c.wrong("end", "agent %s is %s in %s, failover %q, in REST, and %s in %s, failover %q, in the log", p.id, a.state, a.region, a.failover, v.state, v.region, v.failover)
+		}
+	}
+	for id := range c.gone {
+		if a, there := rows[id]; there {
+			c.wrong("R2", "agent %s, who was removed, is %s in REST", id, a.state)
 		}
 	}
 	if len(rows) != len(c.r.floor) {

@@ -164,8 +164,8 @@ func quick(a *amazon) *config.Config {
 	c.Database.Migrate = false
 	c.Connect = config.Connect{RequestsPerSecond: 200, Burst: 200, RequestTimeout: 500 * time.Millisecond}
 	c.Poll.DistributionInterval, c.Poll.AgentInterval, c.Poll.DrainInterval = 100*time.Millisecond, 250*time.Millisecond, 100*time.Millisecond
-	c.Poll.MembershipInterval, c.Poll.ConflictAfter = 2*time.Second, 1500*time.Millisecond
-	c.Failover.RegionDownAfter, c.Failover.ContactsMaxAge = 1500*time.Millisecond, 3*time.Second
+	c.Poll.MembershipInterval, c.Poll.ConflictAfter = time.Second, 1500*time.Millisecond
+	c.Failover.RegionDownAfter, c.Failover.ContactsMaxAge = 2*time.Second, 3*time.Second
 	c.Failover.ConfigureErrorAfter, c.Failover.ConfirmWithin = 500*time.Millisecond, 2*time.Second
 	c.Stream.Heartbeat, c.Stream.Retry, c.Stream.WriteTimeout, c.Stream.Drain = time.Second, 100*time.Millisecond, 2*time.Second, 200*time.Millisecond
 	group := config.FailoverGroup{Name: "main", Routing: config.Regional}

@@ -173,6 +173,25 @@ func sound() *record {
 
 func TestCheckerFindsNothingWrong(t *testing.T) {
 	require.Empty(t, check(sound()))
+	r := sound()
+	dismissed(r)
+	require.Empty(t, check(r))
+}
+
+// dismissed has agent b removed while the second failover is open, which is cancelled. What came after that never was.
+func dismissed(r *record) {
+	cut := len(r.log) - 5
+	r.log = r.log[:cut]
+	e := r.log[cut-1]
+	e.seq, e.event, e.at = int64(cut+1), "failoverCancelled", after(24)
+	e.data = fmt.Sprintf(`{"agentId":"b","failoverId":"2b","time":"2026-11-22T11:00:24Z","activeRegion":%q,"cancelledRegion":%q}`, west, east)
+	r.log = append(r.log, e)
+	r.clients = nil
+	r.gone = []leaver{{r.floor[1], after(23.5), after(24.5)}}
+	r.floor = slices.Delete(r.floor, 1, 2)
+	r.agents = slices.Delete(r.agents, 1, 2)
+	r.failovers[4].status, r.failovers[4].evidence = "cancelled", ""
+	r.failovers = r.failovers[:5]
 }
 
 // The checker notices whatever is done to a good record; each of these is one way in which the service could break its word.
@@ -311,6 +330,13 @@ func TestCheckerFinds(t *testing.T) {
 		{"a Region that answered counts as down", "R9", func(r *record) {
 			r.reads = append(r.reads, read{replica: 1, region: west, begun: after(22), end: after(22.1), last: true})
 		}},
+		{"let go too soon after the detection", "R9", func(r *record) { r.log[16].at = after(22.9) }},
+		{"let go too soon after the leader began", "R9", func(r *record) {
+			r.reigns = append(r.reigns, reign{300, 0, after(22.5)})
+			for i := range r.log[16:] {
+				r.log[16+i].epoch = 300
+			}
+		}},
 		{"let go although the last list was not empty", "R9", func(r *record) {
 			for i := range r.reads {
 				if x := &r.reads[i]; x.region == west && x.begun.Before(after(20.2)) {
@@ -416,6 +442,10 @@ func TestCheckerFinds(t *testing.T) {
 		{"an agent whom REST does not know", "end", func(r *record) { r.agents = r.agents[1:] }},
 		{"an agent whom the log does not know", "R3", func(r *record) { r.floor = append(r.floor, person{"d", west, west, "profile", testTDG}) }},
 		{"an agent who does not exist", "R2", func(r *record) { r.floor = r.floor[1:] }},
+		{"a failover that goes on when its agent is gone", "R18", func(r *record) { dismissed(r); gone(r, int64(len(r.log))) }},
+		{"something told of an agent who is forgotten", "R2", func(r *record) { dismissed(r); r.gone[0].noted = after(23) }},
+		{"an agent in REST who is gone", "R2", func(r *record) { dismissed(r); r.agents = append(r.agents, agentRow{"b", east, "active", ""}) }},
+		{"an agent who is forgotten before being removed", "R10", func(r *record) { dismissed(r); r.gone[0].at, r.gone[0].noted = after(25), after(26) }},
 		{"a failover that REST does not know", "end", func(r *record) { r.failovers = r.failovers[1:] }},
 		{"a failover that REST tells otherwise", "end", func(r *record) { r.failovers[0].evidence = "desktop" }},
 		{"a failover that the log does not know", "end", func(r *record) { r.failovers[3].id = "9a" }},

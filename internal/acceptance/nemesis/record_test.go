@@ -34,6 +34,7 @@ type record struct {
 
 	// What is true.
 	floor    []person
+	gone     []leaver
 	contacts []contact
 	frozen   []span // replicas that did nothing
 
@@ -82,6 +83,13 @@ type agentRow struct{ id, region, state, failover string }
 
 // person is an agent as the floor has it in the end.
 type person struct{ id, region, target, profile, tdg string }
+
+// leaver is somebody who was a user of Amazon Connect until some time, and whom the service had forgotten by another.
+type leaver struct {
+	person
+
+	at, noted time.Time
+}
 
 // contact is one that was open on the floor from before since until after until.
 type contact struct {

@@ -39,7 +39,8 @@ type sequence struct {
 	// differing says that agents have another id in the replica's Region.
 	differing bool
 
-	people   []string // ids
+	people   []string // ids; who is gone stays in the list
+	gone     []leaver
 	desktops []*desktop
 	contacts []contact
 	failures []string
@@ -113,7 +114,7 @@ func (s *sequence) plan(length time.Duration) {
 		{4, s.planKill}, {4, s.planFreeze}, {2, s.planRestart},
 		{4, s.planCut}, {3, s.planLose}, {3, s.planHang}, {2, s.planStorm}, {1.5, s.planPostgres},
 		{8, s.planDrop}, {2, s.planDropAll}, {2, s.planSpoil}, {1, s.planJoin},
-		{10, s.planReport}, {5, s.planForce}, {2, s.planPause}, {1, s.planForceAll}, {3, s.planSignOut}, {1, s.planHire},
+		{10, s.planReport}, {5, s.planForce}, {2, s.planPause}, {1, s.planForceAll}, {3, s.planSignOut}, {1, s.planHire}, {1.5, s.planDismiss},
 	}
 	total := 0.0
 	for i := range kinds { // each sequence has its own character
@@ -123,11 +124,12 @@ func (s *sequence) plan(length time.Duration) {
 	if total == 0 {
 		kinds[0].weight, total = 1, 1
 	}
+	begin := s.planScene()
 	for range 5 + int(length.Seconds()*14) {
 		x := s.rng.Float64() * total
 		for _, k := range kinds {
 			if x -= k.weight; x < 0 {
-				k.plan(s.duration(0, length))
+				k.plan(begin + s.duration(0, length))
 				break
 			}
 		}
@@ -162,8 +164,11 @@ func (s *sequence) planContact(at time.Duration) {
 	s.add(at, func() { s.clear(contact) }, "cleared by agent %d", n)
 }
 
-// call gives an agent a contact, and returns its number.
+// call gives an agent a contact, and returns its number; -1: there is no such agent any more.
 func (s *sequence) call(n int, channel, region, state string) int {
+	if s.isGone(s.people[n]) {
+		return -1
+	}
 	id, err := s.amazon.StartContactIn(region, s.people[n], channel)
 	if err != nil {
 		s.wrong("start a contact: %v", err)
@@ -479,7 +484,7 @@ func (s *sequence) planSignOut(at time.Duration) {
 
 func (s *sequence) planHire(at time.Duration) {
 	s.add(at, func() {
-		if len(s.people) == 3*agents || s.differing {
+		if len(s.amazon.Agents()) == 3*agents || s.differing {
 			return // until the users are listed, who has two ids can be taken for two people
 		}
 		id, err := s.amazon.AddAgent("", "")
@@ -493,6 +498,34 @@ func (s *sequence) planHire(at time.Duration) {
 			s.people = append(s.people, id)
 		}
 	}, "somebody is hired")
+}
+
+func (s *sequence) planDismiss(at time.Duration) {
+	n := s.rng.IntN(len(s.people))
+	s.add(at, func() { s.dismiss(n) }, "agent %d is removed", n)
+}
+
+// dismiss removes a user, who is forgotten on whatever they are doing; some always stay.
+func (s *sequence) dismiss(n int) {
+	p, err := s.amazon.Agent(s.people[n])
+	if err != nil || len(s.amazon.Agents()) <= agents/2 {
+		return
+	}
+	for i := range s.contacts { // go with them
+		if c := &s.contacts[i]; c.agent == p.ID && c.until.IsZero() {
+			c.until = time.Now()
+		}
+	}
+	gone := leaver{person: person{p.ID, p.ActiveRegion, p.TargetRegion, p.RoutingProfile, p.TDG}, at: time.Now()}
+	if err := s.amazon.RemoveAgent(p.ID); err != nil {
+		s.wrong("remove agent %d: %v", n, err)
+		return
+	}
+	s.gone = append(s.gone, gone)
+}
+
+func (s *sequence) isGone(id string) bool {
+	return slices.ContainsFunc(s.gone, func(l leaver) bool { return l.id == id })
 }
 
 // listen opens a client.
@@ -561,7 +594,7 @@ func (s *sequence) record() (r *record, err error) {
 			break
 		}
 	}
-	r.since = s.since
+	r.since, r.gone = s.since, s.gone
 	return r, nil
 }
 
@@ -584,6 +617,7 @@ func (s *sequence) until(what string, within time.Duration, why func() string) {
 // mend ends everything that fails, clears every contact, and shifts everybody to one Region.
 func (s *sequence) mend() {
 	s.amazon.ClearFaults()
+	s.amazon.beCurt("")
 	for _, region := range s.amazon.Regions() {
 		_ = s.amazon.SetRegionDown(region, connectsim.Up)
 		for _, g := range s.amazon.State().TDGs {
@@ -608,6 +642,12 @@ func (s *sequence) mend() {
 	for _, id := range s.people {
 		_ = s.amazon.SetAgentStatus(id, connectsim.StatusAvailable)
 	}
+	s.until("who was removed is forgotten", atRest, s.remembered)
+	for i := range s.gone {
+		if l := &s.gone[i]; l.noted.IsZero() {
+			l.noted = time.Now()
+		}
+	}
 	for _, g := range s.amazon.State().TDGs {
 		to := pick(s.rng, []string{east, west})
 		s.until("a distribution can be updated", 5*time.Second, func() string {
@@ -627,6 +667,26 @@ func (s *sequence) mend() {
 			return ""
 		})
 	}
+}
+
+// remembered says who is stored and no user any more.
+func (s *sequence) remembered() (why string) {
+	err := s.query(func(ctx context.Context, conn *pgx.Conn) error {
+		for _, l := range s.gone {
+			var there bool
+			if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM agents WHERE agent_id = $1)", l.id).Scan(&there); err != nil {
+				return err
+			}
+			if there {
+				why = fmt.Sprintf("agent %s, removed %s", l.id, l.at.Format(clock))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err.Error()
+	}
+	return why
 }
 
 // unlike says which agent's active region is not what it should be.

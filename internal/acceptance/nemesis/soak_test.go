@@ -54,7 +54,7 @@ func soakOne(t *testing.T, program string, seed uint64, deadline time.Time) {
 			t.Errorf("in round %d", rounds+1)
 			return
 		}
-		for len(s.desktops) > len(s.people)+2 { // who came in this round goes
+		for len(s.desktops) > agents+2 { // who came in this round goes
 			last := len(s.desktops) - 1
 			s.desktops[last].stop()
 			s.desktops = s.desktops[:last]
