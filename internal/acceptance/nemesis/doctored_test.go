@@ -332,9 +332,10 @@ func TestCheckerFinds(t *testing.T) {
 		}},
 		{"let go too soon after the detection", "R9", func(r *record) { r.log[16].at = after(22.9) }},
 		{"let go too soon after the leader began", "R9", func(r *record) {
-			r.reigns = append(r.reigns, reign{300, 0, after(22.5)})
+			heir := reign{after(21.5).UnixMilli(), 0, after(21.5)}
+			r.reigns = append(r.reigns, heir)
 			for i := range r.log[16:] {
-				r.log[16+i].epoch = 300
+				r.log[16+i].epoch = heir.epoch
 			}
 		}},
 		{"let go although the last list was not empty", "R9", func(r *record) {

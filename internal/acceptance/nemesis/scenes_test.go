@@ -6,19 +6,30 @@ import (
 	"changeover/internal/connectsim"
 )
 
-// planScene draws what a sequence may begin with, while nothing else happens: things that break a rule only if they meet within tenths of a second, which
-// random steps hardly ever do. It returns when everything else may begin.
+// A scene is what a sequence may begin with, while nothing else happens: things that break a rule only if they meet within tenths of a second, which
+// random steps hardly ever do.
+type scene int
+
+const (
+	noScene scene = iota
+	curt
+	downInPause
+	downForHeir
+	dismissals
+)
+
+var scenes = []scene{noScene, noScene, curt, curt, curt, downInPause, downForHeir, dismissals}
+
+// planScene returns when everything else may begin.
 func (s *sequence) planScene() time.Duration {
-	scene := s.rng.IntN(10)
-	if s.amazon.State().View == connectsim.Global && scene < 5 {
-		return 0 // where both Regions show everybody, an answer always tells of those who have left
-	}
-	switch {
-	case scene < 3:
+	switch s.scene {
+	case curt:
 		return s.planCurt()
-	case scene < 5:
+	case downInPause:
 		return s.planDownInPause()
-	case scene < 7:
+	case downForHeir:
+		return s.planDownForHeir()
+	case dismissals:
 		return s.planDismissals()
 	}
 	return 0
@@ -54,8 +65,7 @@ func (s *sequence) planCurt() time.Duration {
 func (s *sequence) planDownInPause() time.Duration {
 	from, at := "", s.rng.IntN(len(s.replicas))
 	limit := s.config.Failover.RegionDownAfter
-	// The operation is left alone for two seconds when three requests have had no answer; the next that fails tells that the Region is down.
-	up := max(limit, 2*time.Second) + 1500*time.Millisecond
+	up := limit + unasked
 	s.add(0, func() {
 		s.ask(at, "POST", "/v1/failover-groups/main/pause", "", map[string]any{"reason": "scene", "ttlSeconds": 20})
 	}, "completions are held")
@@ -64,9 +74,34 @@ func (s *sequence) planDownInPause() time.Duration {
 		from = s.everybodyLeaves()
 	}, "everybody leaves a Region that is down")
 	s.add(up, func() { _ = s.amazon.SetRegionDown(from, connectsim.Up) }, "it is up")
-	resume := up + s.duration(1500*time.Millisecond, 2500*time.Millisecond)
+	resume := up + unasked + slack + s.duration(0, limit/2)
 	s.add(resume, func() { s.busy.Go(func() { s.resume(at) }) }, "completions go on")
 	return resume + 500*time.Millisecond
+}
+
+// unasked is longer than a Region that does not answer is left alone.
+const unasked = 2500 * time.Millisecond
+
+// planDownForHeir: the leader is killed soon after everybody has left a Region that is down. The next one did not look before it began (R9).
+func (s *sequence) planDownForHeir() time.Duration {
+	from := ""
+	s.add(0, func() {
+		_ = s.amazon.SetRegionDown(s.amazon.Agents()[0].ActiveRegion, connectsim.DownUnavailable)
+		from = s.everybodyLeaves()
+	}, "everybody leaves a Region that is down")
+	limit := s.config.Failover.RegionDownAfter
+	killed := limit/4 + s.duration(0, limit/4)
+	s.add(killed, func() {
+		s.busy.Go(func() {
+			r := s.notSpared(s.leader())
+			r.kill()
+			s.freeLease()
+			r.start()
+		})
+	}, "the leader is killed")
+	up := killed + limit + unasked
+	s.add(up, func() { _ = s.amazon.SetRegionDown(from, connectsim.Up) }, "it is up")
+	return up - limit/2
 }
 
 // planDismissals: users are removed while they are on a call that holds their failover, while it is only detected, and while they have none.

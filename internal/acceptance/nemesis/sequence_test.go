@@ -38,6 +38,7 @@ type sequence struct {
 	freed bool
 	// differing says that agents have another id in the replica's Region.
 	differing bool
+	scene     scene // that the next round begins with
 
 	people   []string // ids; who is gone stays in the list
 	gone     []leaver
@@ -81,7 +82,10 @@ func newSequence(t testing.TB, program string, seed uint64) *sequence {
 	if rng.IntN(5) == 0 {
 		confirmations = 2
 	}
-	s := &sequence{t: t, seed: seed, rng: rng, freed: rng.IntN(5) > 0, spared: -1}
+	s := &sequence{t: t, seed: seed, rng: rng, freed: rng.IntN(5) > 0, spared: -1, scene: pick(rng, scenes)}
+	if s.scene == curt { // where both Regions show everybody an answer always tells of those who have left, and so it does if it shows who is offline
+		floor.View, floor.ShowOffline = connectsim.Regional, false
+	}
 	s.cluster = newCluster(t, program, newAmazon(floor), 0, replicas, func(c *config.Config) {
 		c.Failover.Pace, c.Poll.Confirmations = pace, confirmations
 		if floor.View == connectsim.Global {
@@ -125,6 +129,7 @@ func (s *sequence) plan(length time.Duration) {
 		kinds[0].weight, total = 1, 1
 	}
 	begin := s.planScene()
+	s.scene = pick(s.rng, scenes) // of the next round
 	for range 5 + int(length.Seconds()*14) {
 		x := s.rng.Float64() * total
 		for _, k := range kinds {
@@ -285,24 +290,34 @@ func (s *sequence) planOldView(at time.Duration) {
 func (s *sequence) victim() func() *replica {
 	n, leader := s.rng.IntN(len(s.replicas)), s.rng.IntN(3) > 0
 	return func() *replica {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if last := len(s.reigns) - 1; leader && last >= 0 {
-			return s.replicas[s.reigns[last].replica]
+		if leader {
+			return s.leader()
 		}
 		return s.replicas[n]
 	}
 }
 
+// leader is who decides, or did last.
+func (s *sequence) leader() *replica {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.reigns) == 0 {
+		return s.replicas[0]
+	}
+	return s.replicas[s.reigns[len(s.reigns)-1].replica]
+}
+
 // ended draws a replica that may be ended.
 func (s *sequence) ended() func() *replica {
 	victim := s.victim()
-	return func() *replica {
-		if r := victim(); r.n != s.spared {
-			return r
-		}
-		return s.replicas[(s.spared+1)%len(s.replicas)]
+	return func() *replica { return s.notSpared(victim()) }
+}
+
+func (s *sequence) notSpared(r *replica) *replica {
+	if r.n != s.spared {
+		return r
 	}
+	return s.replicas[(s.spared+1)%len(s.replicas)]
 }
 
 func (s *sequence) planKill(at time.Duration) {
