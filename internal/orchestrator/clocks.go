@@ -7,7 +7,11 @@ import (
 
 // notAfter replaces every time in v, a pointer, that is later than now by now. What was loaded may have been written by a leader whose clock is
 // minutes ahead of ours: a read that begins now would then seem to be older than what it has to be newer than, and be ignored for as long.
+// What has not come yet ([dues]) stays.
 func notAfter(v any, now time.Time) { clamp(reflect.ValueOf(v), now) }
+
+// dues are the fields that hold the time of something that is to come: the end of a pause or a drill, the turn of one who is forced among many.
+var dues = map[string]bool{"Until": true, "ForceAt": true}
 
 var timeType = reflect.TypeFor[time.Time]()
 
@@ -41,7 +45,7 @@ func clamp(v reflect.Value, now time.Time) {
 			return
 		}
 		for i := range v.NumField() {
-			if f := v.Field(i); f.CanSet() { // it is exported
+			if f := v.Field(i); f.CanSet() && !dues[v.Type().Field(i).Name] { // it is exported
 				clamp(f, now)
 			}
 		}

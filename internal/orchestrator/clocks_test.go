@@ -31,6 +31,23 @@ func TestNotAfter(t *testing.T) {
 	require.Equal(t, future, v.hidden)
 }
 
+// The end of a pause or a drill, and the turn of one who is forced among many, are still to come when the leader changes.
+func TestNotAfterLeavesDues(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	past, future := now.Add(-time.Minute), now.Add(time.Minute)
+	s := failover.Snapshot{
+		Groups: []*failover.Group{{Pause: &failover.Pause{Since: past, Until: future}}},
+		Agents: []*failover.Agent{{Failover: &failover.Failover{DetectedAt: future, ForceAt: future}}},
+		Drills: []*failover.Drill{{StartedAt: past, Until: future}},
+	}
+	notAfter(&s, now)
+	require.Equal(t, future, s.Groups[0].Pause.Until)
+	require.Equal(t, future, s.Agents[0].Failover.ForceAt)
+	require.Equal(t, now, s.Agents[0].Failover.DetectedAt)
+	require.Equal(t, future, s.Drills[0].Until)
+}
+
 // What it adds to the load of fifty thousand agents.
 func BenchmarkNotAfter(b *testing.B) {
 	var s failover.Snapshot

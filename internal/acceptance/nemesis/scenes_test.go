@@ -15,10 +15,11 @@ const (
 	curt
 	downInPause
 	downForHeir
+	pauseForHeir
 	dismissals
 )
 
-var scenes = []scene{noScene, noScene, curt, curt, curt, downInPause, downForHeir, dismissals}
+var scenes = []scene{noScene, noScene, curt, curt, curt, downInPause, downForHeir, pauseForHeir, dismissals}
 
 // planScene returns when everything else may begin.
 func (s *sequence) planScene() time.Duration {
@@ -29,6 +30,8 @@ func (s *sequence) planScene() time.Duration {
 		return s.planDownInPause()
 	case downForHeir:
 		return s.planDownForHeir()
+	case pauseForHeir:
+		return s.planPauseForHeir()
 	case dismissals:
 		return s.planDismissals()
 	}
@@ -91,7 +94,15 @@ func (s *sequence) planDownForHeir() time.Duration {
 	}, "everybody leaves a Region that is down")
 	limit := s.config.Failover.RegionDownAfter
 	killed := limit/4 + s.duration(0, limit/4)
-	s.add(killed, func() {
+	s.planEndOfLeader(killed)
+	up := killed + limit + unasked
+	s.add(up, func() { _ = s.amazon.SetRegionDown(from, connectsim.Up) }, "it is up")
+	return up - limit/2
+}
+
+// planEndOfLeader kills the leader, whose lease is free at once.
+func (s *sequence) planEndOfLeader(at time.Duration) {
+	s.add(at, func() {
 		s.busy.Go(func() {
 			r := s.notSpared(s.leader())
 			r.kill()
@@ -99,9 +110,30 @@ func (s *sequence) planDownForHeir() time.Duration {
 			r.start()
 		})
 	}, "the leader is killed")
-	up := killed + limit + unasked
-	s.add(up, func() { _ = s.amazon.SetRegionDown(from, connectsim.Up) }, "it is up")
-	return up - limit/2
+}
+
+// planPauseForHeir: the leader is killed while completions are held, which stays so for the next one (R8).
+func (s *sequence) planPauseForHeir() time.Duration {
+	at := s.rng.IntN(len(s.replicas))
+	var held pause
+	s.add(0, func() {
+		if status, _ := s.ask(at, "POST", "/v1/failover-groups/main/pause", "", map[string]any{"reason": "scene", "ttlSeconds": 20}); status == 202 {
+			held.from = time.Now()
+		}
+	}, "completions are held")
+	s.add(200*time.Millisecond, func() { s.everybodyLeaves() }, "everybody leaves")
+	killed := s.duration(500*time.Millisecond, 1500*time.Millisecond)
+	s.planEndOfLeader(killed)
+	resume := killed + s.duration(2*time.Second, 3*time.Second)
+	s.add(resume, func() {
+		if held.until = time.Now(); !held.from.IsZero() {
+			s.mu.Lock()
+			s.pauses = append(s.pauses, held)
+			s.mu.Unlock()
+		}
+		s.busy.Go(func() { s.resume(at) })
+	}, "completions go on")
+	return resume + 500*time.Millisecond
 }
 
 // planDismissals: users are removed while they are on a call that holds their failover, while it is only detected, and while they have none.
