@@ -13,6 +13,7 @@ import (
 var guideText = template.Must(template.New("").Parse(`
 Changeover is running: {{.Agents}} agents at work in {{.East}}, and {{.West}} stands by.
 
+  operators' console   {{.Service}}/console/
   service              {{.Service}}
   simulated Connect    {{.Simulator}}   (both Regions; the Region is in the signature)
   configuration, log   {{.Config}}, {{.Log}}

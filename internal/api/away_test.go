@@ -25,7 +25,7 @@ func TestDatabaseAway(t *testing.T) {
 	open()
 	s.db.cut()
 
-	fromMemory := []string{"getAgent", "getAgentEvents", "getEvents", "listFailoverGroups", "getFailoverGroup", "livez", "readyz", "openapi", "metrics"}
+	fromMemory := []string{"getAgent", "getAgentEvents", "getEvents", "listFailoverGroups", "getFailoverGroup", "getSession", "livez", "readyz", "openapi", "metrics"}
 	tokenless := []string{"createSession", "deleteSession", "createStreamTicket"}
 	for _, d := range operations(t, failover) {
 		a := d.request(s)

@@ -69,7 +69,7 @@ func operations(t testing.TB, failoverID string) (list []documented) {
 		}
 	}
 	slices.SortFunc(list, func(a, b documented) int { return strings.Compare(a.id, b.id) })
-	require.Equal(t, 38, len(list)) //nolint:testifylint // the list itself says nothing
+	require.Equal(t, 39, len(list)) //nolint:testifylint // the list itself says nothing
 	return list
 }
 
@@ -202,7 +202,7 @@ var permissions = map[string]string{
 	"listWebhooks": "-aaa", "listWebhookDeliveries": "-aaa", "replayWebhookDelivery": "--aa",
 	"listShifts": "-aaa", "getShift": "-aaa", "getShiftFailovers": "-aaa",
 	"getEvents": "-aaa", "getSummary": "-aaa", "listConnections": "-aaa", "listAudit": "---a",
-	"createSession": "aaaa", "deleteSession": "aaaa", // one's own by their nature
+	"getSession": "aaaa", "createSession": "aaaa", "deleteSession": "aaaa", // one's own by their nature
 	"livez": "public", "readyz": "public", "metrics": "public", "openapi": "public",
 }
 
@@ -289,7 +289,7 @@ func TestRoles(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, 34*16*3, checked)
+	require.Equal(t, 35*16*3, checked)
 }
 
 // noSessions are sessions without tokens behind them.
@@ -431,7 +431,7 @@ func TestInternalErrorsStayInside(t *testing.T) {
 		}
 		a := d.request(s)
 		switch d.id {
-		case "createSession", "deleteSession", "createStreamTicket", "getEvents", "getAgentEvents":
+		case "getSession", "createSession", "deleteSession", "createStreamTicket", "getEvents", "getAgentEvents":
 			continue // they need no database here
 		}
 		require.Equal(t, http.StatusInternalServerError, a.status, "%s: %s", d.id, a.body)
@@ -445,7 +445,7 @@ func TestMethodNotAllowed(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	for path, allow := range map[string]string{
-		"/v1/agents": "GET", "/v1/session": "DELETE, POST", "/v1/failovers/force": "GET, POST", "/livez": "GET",
+		"/v1/agents": "GET", "/v1/session": "DELETE, GET, POST", "/v1/failovers/force": "GET, POST", "/livez": "GET",
 	} {
 		a := s.request(http.MethodPut, path, nil)
 		require.Equal(t, "urn:changeover:problem:method-not-allowed", read[contract.Problem](t, a, http.StatusMethodNotAllowed).Type)

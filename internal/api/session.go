@@ -45,6 +45,15 @@ func (c newCookie) VisitCreateSessionResponse(w http.ResponseWriter) error { ret
 // VisitDeleteSessionResponse implements contract.DeleteSessionResponseObject.
 func (c newCookie) VisitDeleteSessionResponse(w http.ResponseWriter) error { return c.write(w) }
 
+// GetSession implements GET /v1/session.
+func (s *Server) GetSession(ctx context.Context, _ contract.GetSessionRequestObject) (contract.GetSessionResponseObject, error) {
+	i := callOf(ctx).identity
+	return contract.GetSession200JSONResponse{
+		Subject: i.Subject, Name: text(i.Name), AgentID: text(i.AgentID), ExpiresAt: moment(i.Expires), Tokens: s.sessions != nil,
+		Roles: each(i.Roles, func(r *auth.Role) contract.SessionRoles { return contract.SessionRoles(*r) }),
+	}, nil
+}
+
 // CreateSession implements POST /v1/session.
 func (s *Server) CreateSession(ctx context.Context, _ contract.CreateSessionRequestObject) (contract.CreateSessionResponseObject, error) {
 	if s.sessions == nil {

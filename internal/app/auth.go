@@ -10,6 +10,7 @@ import (
 	"changeover/internal/api/auth"
 	"changeover/internal/config"
 	"changeover/internal/store"
+	"changeover/web/console"
 )
 
 // sameSites are the values of auth.sameSite.
@@ -49,18 +50,20 @@ func (a *App) authenticate(ctx context.Context, o *api.Options) error {
 	}
 	a.login, err = auth.NewLogin(ctx, auth.LoginOptions{
 		Issuer: c.Issuer, ClientID: c.Login.ClientID, ClientSecret: string(c.Login.ClientSecret), RedirectURL: c.Login.RedirectURL,
-		Scopes: c.Login.Scopes, StateSecret: string(c.Login.StateSecret), Home: "/console/", Verifier: a.verifier, Origins: origins, Cookies: cookies, Log: a.log,
+		Scopes: c.Login.Scopes, StateSecret: string(c.Login.StateSecret), Home: console.Path, Verifier: a.verifier, Origins: origins, Cookies: cookies, Log: a.log,
 	})
 	return err
 }
 
 // handler is everything that http.listen answers.
 func (a *App) handler() http.Handler {
-	if a.login == nil {
-		return a.api
-	}
+	var settings console.Settings
 	mux := http.NewServeMux()
-	mux.Handle(a.login.Folder(), a.front.limiter.Handler(a.login))
+	if a.login != nil {
+		settings.SignIn = a.login.Folder()
+		mux.Handle(a.login.Folder(), a.front.limiter.Handler(a.login))
+	}
+	mux.Handle(console.Path, a.front.limiter.Handler(console.Handler(settings)))
 	mux.Handle("/", a.api)
 	return mux
 }

@@ -714,6 +714,30 @@ func (e ResetEventEvent) Valid() bool {
 	}
 }
 
+// Defines values for SessionRoles.
+const (
+	SessionRolesAdmin    SessionRoles = "admin"
+	SessionRolesAgent    SessionRoles = "agent"
+	SessionRolesOperator SessionRoles = "operator"
+	SessionRolesViewer   SessionRoles = "viewer"
+)
+
+// Valid indicates whether the value is a known member of the SessionRoles enum.
+func (e SessionRoles) Valid() bool {
+	switch e {
+	case SessionRolesAdmin:
+		return true
+	case SessionRolesAgent:
+		return true
+	case SessionRolesOperator:
+		return true
+	case SessionRolesViewer:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for SnapshotEventEvent.
 const (
 	SnapshotEventEventSnapshot SnapshotEventEvent = "snapshot"
@@ -2608,6 +2632,30 @@ type ResetEvent struct {
 // ResetEventEvent defines model for ResetEvent.Event.
 type ResetEventEvent string
 
+// Session A caller, as its token has it.
+type Session struct {
+	// AgentID The agent that the caller is.
+	AgentID *string `json:"agentId"`
+
+	// ExpiresAt When the token ends, and with it the session; null if it does not.
+	ExpiresAt *time.Time `json:"expiresAt"`
+
+	// Name What people call the caller; it proves nothing.
+	Name *string `json:"name"`
+
+	// Roles As what the caller may act. None includes another; what each may do is in `x-roles`.
+	Roles []SessionRoles `json:"roles"`
+
+	// Subject Who, as the audit has it.
+	Subject string `json:"subject"`
+
+	// Tokens False where `auth.mode` is `none`, so that there is no session to end.
+	Tokens bool `json:"tokens"`
+}
+
+// SessionRoles defines model for Session.Roles.
+type SessionRoles string
+
 // Share One Region's part of a distribution.
 type Share struct {
 	// Percent Its percentage.
@@ -4336,6 +4384,13 @@ type ClientInterface interface {
 	// Corresponds with DELETE /v1/session (the `DeleteSession` operationId).
 	DeleteSession(ctx context.Context, params *DeleteSessionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetSession Who is calling
+	//
+	// Who the caller is and what it may do: for pages, which cannot read their cookie. Where `auth.mode` is `none` this is everybody.
+	//
+	// Corresponds with GET /v1/session (the `GetSession` operationId).
+	GetSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// CreateSession Exchange a token for a cookie
 	//
 	// Exchanges the Bearer token for the cookie `__Host-changeover` (HttpOnly, Secure), which lives as long as the token: for plain
@@ -5044,6 +5099,23 @@ func (c *Client) ForceFailover(ctx context.Context, failoverID FailoverIDPath, p
 // Corresponds with DELETE /v1/session (the `DeleteSession` operationId).
 func (c *Client) DeleteSession(ctx context.Context, params *DeleteSessionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewDeleteSessionRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSession Who is calling
+//
+// Who the caller is and what it may do: for pages, which cannot read their cookie. Where `auth.mode` is `none` this is everybody.
+//
+// Corresponds with GET /v1/session (the `GetSession` operationId).
+func (c *Client) GetSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSessionRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -7032,6 +7104,33 @@ func NewDeleteSessionRequest(server string, params *DeleteSessionParams) (*http.
 	return req, nil
 }
 
+// NewGetSessionRequest constructs an http.Request for the GetSession method
+func NewGetSessionRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/session")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewCreateSessionRequest constructs an http.Request for the CreateSession method
 func NewCreateSessionRequest(server string, params *CreateSessionParams) (*http.Request, error) {
 	var err error
@@ -8004,6 +8103,15 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with DELETE /v1/session (the `DeleteSession` operationId).
 	DeleteSessionWithResponse(ctx context.Context, params *DeleteSessionParams, reqEditors ...RequestEditorFn) (*DeleteSessionResponse, error)
+
+	// GetSessionWithResponse Who is calling
+	//
+	// Who the caller is and what it may do: for pages, which cannot read their cookie. Where `auth.mode` is `none` this is everybody.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/session (the `GetSession` operationId).
+	GetSessionWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSessionResponse, error)
 
 	// CreateSessionWithResponse Exchange a token for a cookie
 	//
@@ -9432,6 +9540,54 @@ func (r DeleteSessionResponse) ContentType() string {
 	return ""
 }
 
+type GetSessionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Session
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetSessionResponse) GetJSON200() *Session {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetSessionResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSessionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSessionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSessionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSessionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type CreateSessionResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -10535,6 +10691,21 @@ func (c *ClientWithResponses) DeleteSessionWithResponse(ctx context.Context, par
 	return ParseDeleteSessionResponse(rsp)
 }
 
+// GetSessionWithResponse Who is calling
+//
+// Who the caller is and what it may do: for pages, which cannot read their cookie. Where `auth.mode` is `none` this is everybody.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/session (the `GetSession` operationId).
+func (c *ClientWithResponses) GetSessionWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSessionResponse, error) {
+	rsp, err := c.GetSession(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSessionResponse(rsp)
+}
+
 // CreateSessionWithResponse Exchange a token for a cookie
 //
 // Exchanges the Bearer token for the cookie `__Host-changeover` (HttpOnly, Secure), which lives as long as the token: for plain
@@ -11618,6 +11789,39 @@ func ParseDeleteSessionResponse(rsp *http.Response) (*DeleteSessionResponse, err
 	switch {
 	case rsp.StatusCode == 204:
 		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetSessionResponse parses an HTTP response from a GetSessionWithResponse call
+func ParseGetSessionResponse(rsp *http.Response) (*GetSessionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSessionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Session
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

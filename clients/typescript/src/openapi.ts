@@ -612,7 +612,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /**
+         * Who is calling
+         * @description Who the caller is and what it may do: for pages, which cannot read their cookie. Where `auth.mode` is `none` this is everybody.
+         */
+        get: operations["getSession"];
         put?: never;
         /**
          * Exchange a token for a cookie
@@ -1245,6 +1249,24 @@ export interface components {
              * @description The time at which the service received it, which counts as the time of the observation.
              */
             receivedAt: string;
+        };
+        /** @description A caller, as its token has it. */
+        Session: {
+            /** @description Who, as the audit has it. */
+            subject: string;
+            /** @description What people call the caller; it proves nothing. */
+            name: string | null;
+            /** @description As what the caller may act. None includes another; what each may do is in `x-roles`. */
+            roles: ("agent" | "viewer" | "operator" | "admin")[];
+            /** @description The agent that the caller is. */
+            agentId: string | null;
+            /**
+             * Format: date-time
+             * @description When the token ends, and with it the session; null if it does not.
+             */
+            expiresAt: string | null;
+            /** @description False where `auth.mode` is `none`, so that there is no session to end. */
+            tokens: boolean;
         };
         /** @description A key for one stream. */
         StreamTicket: {
@@ -3930,6 +3952,33 @@ export interface operations {
                 content: {
                     "text/event-stream": components["schemas"]["EventStream"];
                     "application/json": components["schemas"]["EventList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    getSession: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The caller. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Session"];
                 };
             };
             400: components["responses"]["BadRequest"];

@@ -410,6 +410,30 @@ func (e RegionSource) Valid() bool {
 	}
 }
 
+// Defines values for SessionRoles.
+const (
+	SessionRolesAdmin    SessionRoles = "admin"
+	SessionRolesAgent    SessionRoles = "agent"
+	SessionRolesOperator SessionRoles = "operator"
+	SessionRolesViewer   SessionRoles = "viewer"
+)
+
+// Valid indicates whether the value is a known member of the SessionRoles enum.
+func (e SessionRoles) Valid() bool {
+	switch e {
+	case SessionRolesAdmin:
+		return true
+	case SessionRolesAgent:
+		return true
+	case SessionRolesOperator:
+		return true
+	case SessionRolesViewer:
+		return true
+	default:
+		return false
+	}
+}
+
 // Agent An agent and where it works.
 //
 // Examples: {"activeCcpUrl":"https://a.my.connect.aws/ccp-v2/","activeRegion":"us-east-1","agentId":"87654321-1111-2222-3333-444455556666","configureErrors":[],"connections":1,"failoverGroup":"main","failoverId":"019aa4a1-5f2a-7c3e-9b1d-0a1b2c3d4e5f","nextActiveRegion":"us-west-2","observedAt":"2026-11-21T10:15:29Z","openContacts":1,"regionSource":"distribution","regions":["us-east-1","us-west-2"],"standby":{"ready":true,"reason":null,"region":"us-west-2","reportedAt":"2026-11-21T10:14:00Z"},"state":"pending","tdgId":"0aaaaaaa-0000-0000-0000-000000000001","username":"jane.doe"}
@@ -1618,6 +1642,30 @@ type ReportedStandby struct {
 // Examples: 4c1f6b6a-3a52-4c64-8f51-9a3b0f1f1a77
 type RequestID = string
 
+// Session A caller, as its token has it.
+type Session struct {
+	// AgentID The agent that the caller is.
+	AgentID *string `json:"agentId"`
+
+	// ExpiresAt When the token ends, and with it the session; null if it does not.
+	ExpiresAt *time.Time `json:"expiresAt"`
+
+	// Name What people call the caller; it proves nothing.
+	Name *string `json:"name"`
+
+	// Roles As what the caller may act. None includes another; what each may do is in `x-roles`.
+	Roles []SessionRoles `json:"roles"`
+
+	// Subject Who, as the audit has it.
+	Subject string `json:"subject"`
+
+	// Tokens False where `auth.mode` is `none`, so that there is no session to end.
+	Tokens bool `json:"tokens"`
+}
+
+// SessionRoles defines model for Session.Roles.
+type SessionRoles string
+
 // Share One Region's part of a distribution.
 type Share struct {
 	// Percent Its percentage.
@@ -2335,6 +2383,9 @@ type ServerInterface interface {
 	// DeleteSession Drop the cookie
 	// (DELETE /v1/session)
 	DeleteSession(w http.ResponseWriter, r *http.Request, params DeleteSessionParams)
+	// GetSession Who is calling
+	// (GET /v1/session)
+	GetSession(w http.ResponseWriter, r *http.Request)
 	// CreateSession Exchange a token for a cookie
 	// (POST /v1/session)
 	CreateSession(w http.ResponseWriter, r *http.Request, params CreateSessionParams)
@@ -2533,6 +2584,12 @@ func (_ Unimplemented) ForceFailover(w http.ResponseWriter, r *http.Request, fai
 // DeleteSession Drop the cookie
 // (DELETE /v1/session)
 func (_ Unimplemented) DeleteSession(w http.ResponseWriter, r *http.Request, params DeleteSessionParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetSession Who is calling
+// (GET /v1/session)
+func (_ Unimplemented) GetSession(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -4081,6 +4138,20 @@ func (siw *ServerInterfaceWrapper) DeleteSession(w http.ResponseWriter, r *http.
 	handler.ServeHTTP(w, r)
 }
 
+// GetSession operation middleware
+func (siw *ServerInterfaceWrapper) GetSession(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetSession(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // CreateSession operation middleware
 func (siw *ServerInterfaceWrapper) CreateSession(w http.ResponseWriter, r *http.Request) {
 
@@ -4734,6 +4805,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Delete(options.BaseURL+"/v1/session", wrapper.DeleteSession)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/session", wrapper.GetSession)
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/v1/session", wrapper.CreateSession)
@@ -5870,6 +5944,43 @@ func (response DeleteSession500ApplicationProblemPlusJSONResponse) VisitDeleteSe
 	return err
 }
 
+type GetSessionRequestObject struct {
+}
+
+type GetSessionResponseObject interface {
+	VisitGetSessionResponse(w http.ResponseWriter) error
+}
+
+type GetSession200JSONResponse Session
+
+func (response GetSession200JSONResponse) VisitGetSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSession500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response GetSession500ApplicationProblemPlusJSONResponse) VisitGetSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateSessionRequestObject struct {
 	Params CreateSessionParams
 }
@@ -6379,6 +6490,9 @@ type StrictServerInterface interface {
 	// DeleteSession Drop the cookie
 	// (DELETE /v1/session)
 	DeleteSession(ctx context.Context, request DeleteSessionRequestObject) (DeleteSessionResponseObject, error)
+	// GetSession Who is calling
+	// (GET /v1/session)
+	GetSession(ctx context.Context, request GetSessionRequestObject) (GetSessionResponseObject, error)
 	// CreateSession Exchange a token for a cookie
 	// (POST /v1/session)
 	CreateSession(ctx context.Context, request CreateSessionRequestObject) (CreateSessionResponseObject, error)
@@ -7192,6 +7306,30 @@ func (sh *strictHandler) DeleteSession(w http.ResponseWriter, r *http.Request, p
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(DeleteSessionResponseObject); ok {
 		if err := validResponse.VisitDeleteSessionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetSession operation middleware
+func (sh *strictHandler) GetSession(w http.ResponseWriter, r *http.Request) {
+	var request GetSessionRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetSession(ctx, request.(GetSessionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetSession")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetSessionResponseObject); ok {
+		if err := validResponse.VisitGetSessionResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -1,0 +1,3 @@
+export function Controls() {
+  return <h1>Controls</h1>;
+}

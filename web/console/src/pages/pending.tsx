@@ -1,0 +1,3 @@
+export function Pending() {
+  return <h1>Pending</h1>;
+}

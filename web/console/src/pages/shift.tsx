@@ -1,0 +1,3 @@
+export function ShiftPage({ id }: { id: string }) {
+  return <h1>Shift {id}</h1>;
+}
