@@ -722,12 +722,13 @@ func TestQueueJoinsSteps(t *testing.T) {
 	require.True(t, q.empty())
 	require.Nil(t, q.take(10, nil))
 	q.add(failover.Effects{Conflicts: map[string]int{group: 1}})
-	q.add(failover.Effects{Agents: []*failover.Agent{a, b}, Failovers: []*failover.Failover{f}, Groups: []*failover.Group{g}, Events: []failover.Event{event("a", "1"), event("b", "1")}, Conflicts: map[string]int{group: 1}})
+	q.add(failover.Effects{Agents: []*failover.Agent{a, b}, Failovers: []*failover.Failover{f}, Created: []*failover.Failover{f}, Groups: []*failover.Group{g}, Events: []failover.Event{event("a", "1"), event("b", "1")}, Conflicts: map[string]int{group: 1}})
 	q.add(failover.Effects{Agents: []*failover.Agent{a}, Failovers: []*failover.Failover{f}, Groups: []*failover.Group{g}, TDGs: []*failover.TDG{tdg}, Events: []failover.Event{event("a", "2")}})
 	require.Nil(t, q.take(10, map[string]bool{"a": true, "b": true}), "their rows are being written")
 	p := q.take(10, map[string]bool{"c": true})
 	require.Equal(t, []*failover.Agent{a, b}, p.Agents)
 	require.Equal(t, []*failover.Failover{f}, p.Failovers)
+	require.Equal(t, []*failover.Failover{f}, p.Created, "and changed since: still in no transaction before")
 	require.Equal(t, []*failover.Group{g}, p.Groups)
 	require.Equal(t, []*failover.TDG{tdg}, p.TDGs)
 	require.Equal(t, []failover.Event{event("a", "1"), event("a", "2"), event("b", "1")}, p.Events)
@@ -760,6 +761,7 @@ func TestQueueInParts(t *testing.T) {
 		e.Agents = append(e.Agents, &failover.Agent{ID: id})
 		e.Failovers = append(e.Failovers, &failover.Failover{ID: "f-" + id, AgentID: id})
 	}
+	e.Created = e.Failovers[:20]
 	for n := range 2 {
 		for i := 24; i >= 0; i-- {
 			e.Events = append(e.Events, failover.Event{AgentID: fmt.Sprintf("agent-%02d", i), Code: fmt.Sprint(n)})
@@ -784,7 +786,7 @@ func TestQueueInParts(t *testing.T) {
 		require.Equal(t, len(parts) == 3, done == 1, "once, when the last of them is committed")
 	}
 	require.Len(t, parts, 3)
-	agents, failovers, events, removed := 0, 0, 0, 0
+	agents, failovers, created, events, removed := 0, 0, 0, 0, 0
 	for i, p := range parts {
 		require.LessOrEqual(t, len(p.Agents)+len(p.RemovedAgents), 10)
 		in := map[string]bool{}
@@ -795,6 +797,10 @@ func TestQueueInParts(t *testing.T) {
 			in[id] = true
 		}
 		require.Len(t, p.agents, len(in))
+		created += len(p.Created)
+		for _, f := range p.Created {
+			require.Contains(t, p.Failovers, f)
+		}
 		last := map[string]string{}
 		for _, ev := range p.Events {
 			require.True(t, in[ev.AgentID])

@@ -47,10 +47,11 @@ type entry struct {
 	agent     *failover.Agent // nil: no change of the agent itself
 	removed   bool
 	failovers []*failover.Failover
-	events    []*failover.Event // of the Steps' effects
-	room      struct {          // what nearly all need of the two
-		failovers [1]*failover.Failover
-		events    [2]*failover.Event
+	created   []*failover.Failover // those of failovers that are in no transaction before
+	events    []*failover.Event    // of the Steps' effects
+	room      struct {             // what nearly all need of the three
+		failovers, created [1]*failover.Failover
+		events             [2]*failover.Event
 	}
 }
 
@@ -100,7 +101,7 @@ func (q *queue) of(id string) *entry {
 	e := q.agents[id]
 	if e == nil {
 		e = &entry{id: id, number: q.next}
-		e.failovers, e.events = e.room.failovers[:0], e.room.events[:0]
+		e.failovers, e.created, e.events = e.room.failovers[:0], e.room.created[:0], e.room.events[:0]
 		q.next++
 		q.agents[id] = e
 		q.order = append(q.order, e)
@@ -125,6 +126,10 @@ func (q *queue) add(e failover.Effects) {
 		if en := q.of(f.AgentID); !slices.Contains(en.failovers, f) {
 			en.failovers = append(en.failovers, f)
 		}
+	}
+	for _, f := range e.Created {
+		en := q.of(f.AgentID)
+		en.created = append(en.created, f)
 	}
 	for i := range e.Events {
 		ev := &e.Events[i]
@@ -169,7 +174,8 @@ func (q *queue) then(f func()) {
 func (q *queue) take(size int, busy map[string]bool) *part {
 	most := min(size, len(q.order))
 	p := &part{agents: make([]string, 0, most)}
-	p.Agents, p.Failovers, p.Events = make([]*failover.Agent, 0, most), make([]*failover.Failover, 0, most), make([]failover.Event, 0, 2*most)
+	p.Agents, p.Events = make([]*failover.Agent, 0, most), make([]failover.Event, 0, 2*most)
+	p.Failovers, p.Created = make([]*failover.Failover, 0, most), make([]*failover.Failover, 0, most)
 	var kept []*entry
 	n := 0
 	for i, en := range q.order {
@@ -193,7 +199,7 @@ func (q *queue) take(size int, busy map[string]bool) *part {
 		if en.removed {
 			p.RemovedAgents = append(p.RemovedAgents, en.id)
 		}
-		p.Failovers = append(p.Failovers, en.failovers...)
+		p.Failovers, p.Created = append(p.Failovers, en.failovers...), append(p.Created, en.created...)
 		for _, ev := range en.events {
 			p.Events = append(p.Events, *ev)
 		}

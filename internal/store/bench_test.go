@@ -30,6 +30,7 @@ func BenchmarkCommit(b *testing.B) {
 		completed.Events[i].Type, completed.Events[i].ContactIDs = failover.EventFailoverPending, pending.Failovers[i].ContactIDs
 	}
 	both := shifted(agents, failover.Completed)
+	found.Created, both.Created = found.Failovers, both.Failovers
 
 	commits := func(b *testing.B, effects ...failover.Effects) {
 		for b.Loop() {

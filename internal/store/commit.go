@@ -219,6 +219,7 @@ type rows struct {
 	removed   []string
 	agents    db.UpsertAgentsParams
 	contacts  db.UpsertContactsParams
+	created   []db.InsertFailoversParams
 	failovers db.UpsertFailoversParams
 	tdgs      db.UpsertTDGsParams
 	groups    db.UpsertGroupsParams
@@ -249,6 +250,11 @@ func (s *Store) write(ctx context.Context, tx pgx.Tx, r *rows) error {
 	if n := len(r.contacts.ContactIds); n > 0 {
 		if err := s.q.UpsertContacts(ctx, tx, r.contacts); err != nil {
 			return fmt.Errorf("write %d contacts: %w", n, err)
+		}
+	}
+	if n := len(r.created); n > 0 {
+		if _, err := s.q.InsertFailovers(ctx, tx, r.created); err != nil {
+			return fmt.Errorf("write %d new failovers: %w", n, err)
 		}
 	}
 	if n := len(r.failovers.FailoverIds); n > 0 {
@@ -296,10 +302,19 @@ func encode(e *failover.Effects) (*rows, error) {
 	}
 	enc := &encoder{buf: make([]byte, 0, 400*len(e.Agents))}
 	seen := make(map[string]bool, len(e.Failovers))
+	if n := len(e.Created); n > 0 {
+		r.created = make([]db.InsertFailoversParams, n)
+	}
+	for i, f := range e.Created {
+		seen[f.ID] = true
+		enc.failover(&r.created[i], f)
+	}
+	var row db.InsertFailoversParams
 	addFailover := func(f *failover.Failover) {
 		if f != nil && !seen[f.ID] {
 			seen[f.ID] = true
-			enc.failover(&r.failovers, f)
+			enc.failover(&row, f)
+			appendFailover(&r.failovers, &row)
 		}
 	}
 	for _, f := range e.Failovers {

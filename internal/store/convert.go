@@ -248,32 +248,46 @@ type failoverMemory struct {
 	SignedIn   bool      `json:"signedIn,omitempty"`
 }
 
-func (e *encoder) failover(p *db.UpsertFailoversParams, f *failover.Failover) {
-	p.FailoverIds = append(p.FailoverIds, text(f.ID))
-	p.AgentIds = append(p.AgentIds, text(f.AgentID))
-	p.FailoverGroups = append(p.FailoverGroups, text(f.Group))
-	p.TdgIds = append(p.TdgIds, text(f.TDG))
-	p.FromRegions = append(p.FromRegions, text(f.From))
-	p.ToRegions = append(p.ToRegions, text(f.To))
-	p.Statuses = append(p.Statuses, text(string(f.Status)))
-	p.Causes = append(p.Causes, text(string(f.Cause)))
-	p.Evidences = append(p.Evidences, text(string(f.Evidence)))
-	p.DetectedAts = append(p.DetectedAts, timestamp(f.DetectedAt))
-	p.PendingAts = append(p.PendingAts, timestamp(f.PendingAt))
-	p.CompletedAts = append(p.CompletedAts, timestamp(f.CompletedAt))
-	p.CancelledAts = append(p.CancelledAts, timestamp(f.CancelledAt))
-	p.ConfirmedAts = append(p.ConfirmedAts, timestamp(f.ConfirmedAt))
-	p.StalledAts = append(p.StalledAts, timestamp(f.StalledAt))
-	p.StaleSinces = append(p.StaleSinces, timestamp(f.StaleSince))
-	p.Forceds = append(p.Forceds, f.Forced)
-	p.ForcedBys = append(p.ForcedBys, text(f.ForcedBy))
-	p.ForcedReasons = append(p.ForcedReasons, text(f.ForcedReason))
-	p.ContactIds = append(p.ContactIds, e.ids(f.ContactIDs))
-	p.InitialContactIds = append(p.InitialContactIds, e.ids(f.InitialContactIDs))
-	p.Memories = append(p.Memories, e.failoverMemory(&failoverMemory{
-		LastOldAt: micros(f.LastOldAt), ClearedAt: micros(f.ClearedAt), EvidenceAt: micros(f.EvidenceAt),
-		ForceAt: micros(f.ForceAt), SignedIn: f.SignedIn,
-	}))
+func (e *encoder) failover(row *db.InsertFailoversParams, f *failover.Failover) {
+	*row = db.InsertFailoversParams{
+		FailoverID: text(f.ID), AgentID: text(f.AgentID), FailoverGroup: text(f.Group),
+		TdgID: text(f.TDG), FromRegion: text(f.From), ToRegion: text(f.To),
+		Status: text(string(f.Status)), Cause: text(string(f.Cause)), Evidence: text(string(f.Evidence)),
+		DetectedAt: timestamp(f.DetectedAt), PendingAt: timestamp(f.PendingAt), CompletedAt: timestamp(f.CompletedAt),
+		CancelledAt: timestamp(f.CancelledAt), ConfirmedAt: timestamp(f.ConfirmedAt), StalledAt: timestamp(f.StalledAt),
+		StaleSince: timestamp(f.StaleSince), Forced: f.Forced, ForcedBy: text(f.ForcedBy),
+		ForcedReason: text(f.ForcedReason), ContactIds: e.ids(f.ContactIDs), InitialContactIds: e.ids(f.InitialContactIDs),
+		Memory: e.failoverMemory(&failoverMemory{
+			LastOldAt: micros(f.LastOldAt), ClearedAt: micros(f.ClearedAt), EvidenceAt: micros(f.EvidenceAt),
+			ForceAt: micros(f.ForceAt), SignedIn: f.SignedIn,
+		}),
+	}
+}
+
+// appendFailover adds a row to columns.
+func appendFailover(p *db.UpsertFailoversParams, row *db.InsertFailoversParams) {
+	p.FailoverIds = append(p.FailoverIds, row.FailoverID)
+	p.AgentIds = append(p.AgentIds, row.AgentID)
+	p.FailoverGroups = append(p.FailoverGroups, row.FailoverGroup)
+	p.TdgIds = append(p.TdgIds, row.TdgID)
+	p.FromRegions = append(p.FromRegions, row.FromRegion)
+	p.ToRegions = append(p.ToRegions, row.ToRegion)
+	p.Statuses = append(p.Statuses, row.Status)
+	p.Causes = append(p.Causes, row.Cause)
+	p.Evidences = append(p.Evidences, row.Evidence)
+	p.DetectedAts = append(p.DetectedAts, row.DetectedAt)
+	p.PendingAts = append(p.PendingAts, row.PendingAt)
+	p.CompletedAts = append(p.CompletedAts, row.CompletedAt)
+	p.CancelledAts = append(p.CancelledAts, row.CancelledAt)
+	p.ConfirmedAts = append(p.ConfirmedAts, row.ConfirmedAt)
+	p.StalledAts = append(p.StalledAts, row.StalledAt)
+	p.StaleSinces = append(p.StaleSinces, row.StaleSince)
+	p.Forceds = append(p.Forceds, row.Forced)
+	p.ForcedBys = append(p.ForcedBys, row.ForcedBy)
+	p.ForcedReasons = append(p.ForcedReasons, row.ForcedReason)
+	p.ContactIds = append(p.ContactIds, row.ContactIds)
+	p.InitialContactIds = append(p.InitialContactIds, row.InitialContactIds)
+	p.Memories = append(p.Memories, row.Memory)
 }
 
 func decodeFailover(row *db.Failover) (*failover.Failover, error) {

@@ -32,6 +32,7 @@ func BenchmarkEncode(b *testing.B) {
 			failover.Event{Type: failover.EventFailoverCompleted, AgentID: id, Group: "main", FailoverID: f.ID, Time: at, ActiveRegion: "us-west-2",
 				ActiveCCPURL: "https://b.my.connect.aws/ccp-v2/", PreviousRegion: "us-east-1", Evidence: failover.Inferred})
 	}
+	e.Created = e.Failovers
 	per := func(b *testing.B, n int) {
 		b.ReportAllocs()
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/agent")

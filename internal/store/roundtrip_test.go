@@ -25,7 +25,7 @@ func TestLoadGivesBackWhatWasCommitted(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		exec(t, conn, "TRUNCATE agents, contacts, failovers, traffic_distribution_groups, failover_groups, distribution_changes")
 		groups, tdgs, agents := map[string]*failover.Group{}, map[string]*failover.TDG{}, map[string]*failover.Agent{}
-		failovers := map[string]*failover.Failover{}
+		failovers, written := map[string]*failover.Failover{}, map[string]bool{}
 		var changes []failover.Change
 		for range rapid.IntRange(1, 3).Draw(rt, "commits") {
 			var e failover.Effects
@@ -66,7 +66,15 @@ func TestLoadGivesBackWhatWasCommitted(t *testing.T) {
 				changes = append(changes, *c)
 				e.Changes = append(e.Changes, *c)
 			}
+			for _, f := range e.Failovers {
+				if !written[f.ID] && rapid.Bool().Draw(rt, "created") {
+					e.Created = append(e.Created, f)
+				}
+			}
 			commit(t, s, epoch, e)
+			for id := range failovers {
+				written[id] = true
+			}
 		}
 
 		snap, err := s.Load(t.Context())

@@ -45,6 +45,15 @@ ON CONFLICT (agent_id, list_region, contact_id) DO UPDATE SET
     surfaced = excluded.surfaced, memory = excluded.memory
 WHERE contacts IS DISTINCT FROM excluded;
 
+-- InsertFailovers is for those that no commit has written before: it costs half of UpsertFailovers, which looks for each of them first.
+-- name: InsertFailovers :copyfrom
+INSERT INTO failovers (failover_id, agent_id, failover_group, tdg_id, from_region, to_region, status, cause, evidence,
+    detected_at, pending_at, completed_at, cancelled_at, confirmed_at, stalled_at, stale_since, forced, forced_by,
+    forced_reason, contact_ids, initial_contact_ids, memory)
+VALUES (@failover_id, @agent_id, @failover_group, @tdg_id, @from_region, @to_region, @status, @cause, @evidence,
+    @detected_at, @pending_at, @completed_at, @cancelled_at, @confirmed_at, @stalled_at, @stale_since, @forced, @forced_by,
+    @forced_reason, @contact_ids, @initial_contact_ids, @memory);
+
 -- name: UpsertFailovers :exec
 INSERT INTO failovers (failover_id, agent_id, failover_group, tdg_id, from_region, to_region, status, cause, evidence,
     detected_at, pending_at, completed_at, cancelled_at, confirmed_at, stalled_at, stale_since, forced, forced_by,

@@ -102,6 +102,31 @@ func (q *Queries) InsertChanges(ctx context.Context, db DBTX, arg InsertChangesP
 	return err
 }
 
+type InsertFailoversParams struct {
+	FailoverID        string
+	AgentID           string
+	FailoverGroup     string
+	TdgID             string
+	FromRegion        string
+	ToRegion          string
+	Status            string
+	Cause             string
+	Evidence          string
+	DetectedAt        pgtype.Timestamptz
+	PendingAt         pgtype.Timestamptz
+	CompletedAt       pgtype.Timestamptz
+	CancelledAt       pgtype.Timestamptz
+	ConfirmedAt       pgtype.Timestamptz
+	StalledAt         pgtype.Timestamptz
+	StaleSince        pgtype.Timestamptz
+	Forced            bool
+	ForcedBy          string
+	ForcedReason      string
+	ContactIds        []byte
+	InitialContactIds []byte
+	Memory            []byte
+}
+
 const upsertAgents = `-- name: UpsertAgents :exec
 
 INSERT INTO agents (agent_id, username, failover_group, tdg_id, routing_profile, active_region, region_source, observed_at,

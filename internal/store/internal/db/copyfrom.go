@@ -49,3 +49,57 @@ func (r iteratorForInsertEvents) Err() error {
 func (q *Queries) InsertEvents(ctx context.Context, db DBTX, arg []InsertEventsParams) (int64, error) {
 	return db.CopyFrom(ctx, []string{"events"}, []string{"seq", "epoch", "day", "committed_at", "time", "type", "agent_id", "failover_group", "failover_id", "data"}, &iteratorForInsertEvents{rows: arg})
 }
+
+// iteratorForInsertFailovers implements pgx.CopyFromSource.
+type iteratorForInsertFailovers struct {
+	rows                 []InsertFailoversParams
+	skippedFirstNextCall bool
+}
+
+func (r *iteratorForInsertFailovers) Next() bool {
+	if len(r.rows) == 0 {
+		return false
+	}
+	if !r.skippedFirstNextCall {
+		r.skippedFirstNextCall = true
+		return true
+	}
+	r.rows = r.rows[1:]
+	return len(r.rows) > 0
+}
+
+func (r iteratorForInsertFailovers) Values() ([]interface{}, error) {
+	return []interface{}{
+		r.rows[0].FailoverID,
+		r.rows[0].AgentID,
+		r.rows[0].FailoverGroup,
+		r.rows[0].TdgID,
+		r.rows[0].FromRegion,
+		r.rows[0].ToRegion,
+		r.rows[0].Status,
+		r.rows[0].Cause,
+		r.rows[0].Evidence,
+		r.rows[0].DetectedAt,
+		r.rows[0].PendingAt,
+		r.rows[0].CompletedAt,
+		r.rows[0].CancelledAt,
+		r.rows[0].ConfirmedAt,
+		r.rows[0].StalledAt,
+		r.rows[0].StaleSince,
+		r.rows[0].Forced,
+		r.rows[0].ForcedBy,
+		r.rows[0].ForcedReason,
+		r.rows[0].ContactIds,
+		r.rows[0].InitialContactIds,
+		r.rows[0].Memory,
+	}, nil
+}
+
+func (r iteratorForInsertFailovers) Err() error {
+	return nil
+}
+
+// InsertFailovers is for those that no commit has written before: it costs half of UpsertFailovers, which looks for each of them first.
+func (q *Queries) InsertFailovers(ctx context.Context, db DBTX, arg []InsertFailoversParams) (int64, error) {
+	return db.CopyFrom(ctx, []string{"failovers"}, []string{"failover_id", "agent_id", "failover_group", "tdg_id", "from_region", "to_region", "status", "cause", "evidence", "detected_at", "pending_at", "completed_at", "cancelled_at", "confirmed_at", "stalled_at", "stale_since", "forced", "forced_by", "forced_reason", "contact_ids", "initial_contact_ids", "memory"}, &iteratorForInsertFailovers{rows: arg})
+}
