@@ -218,7 +218,7 @@ func (s *session) PendingCommands(ctx context.Context, afterID int64, limit int)
 	return list, nil
 }
 
-func (s *session) StreamingAgents(ctx context.Context) (map[string]bool, error) {
+func (s *session) StreamingAgents(ctx context.Context) (map[string]time.Time, error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}

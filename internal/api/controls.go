@@ -123,10 +123,15 @@ func (p *plans) look(ctx context.Context, s Store) (failover.Snapshot, time.Time
 	p.snapshot = failover.Snapshot{} // not both at once
 	at := time.Now()
 	snapshot, err := s.Load(ctx)
+	var since map[string]time.Time
+	if err == nil {
+		since, err = s.StreamingAgents(ctx)
+	}
 	if err != nil {
 		p.at = time.Time{}
 		return snapshot, at, err
 	}
+	snapshot.Streams(failover.Streaming{Since: since}, at)
 	p.snapshot, p.at = snapshot, at
 	time.AfterFunc(planAge, func() { p.forget(at) })
 	return snapshot, at, nil

@@ -10,6 +10,7 @@ import (
 	"changeover/internal/api"
 	"changeover/internal/api/contract"
 	"changeover/internal/failover"
+	"changeover/internal/store"
 )
 
 func TestPause(t *testing.T) {
@@ -83,6 +84,9 @@ func TestPlan(t *testing.T) {
 		o.Settings = failover.Settings{ContactsMaxAge: time.Minute, RegionDownAfter: 30 * time.Second, MaxUnknown: 15 * time.Minute}
 	})
 	s.leader.floor()
+	hour := time.Now().Add(-time.Hour)
+	s.leader.step(failover.Report{AgentID: jane, At: hour, ActiveRegion: east})
+	require.NoError(t, s.store.SyncConnections(t.Context(), "a", []store.Connection{{ID: "1", Replica: "a", AgentID: jane, Since: hour}}, nil))
 	plan := read[contract.Plan](t, s.post("/v1/failover-groups/main/plan", map[string]any{"toRegion": west}), http.StatusOK)
 	require.Equal(t, contract.PlanCounts{AtOnce: 1, Waits: 1}, plan.Counts)
 	require.Len(t, plan.Items, 2)
@@ -92,6 +96,10 @@ func TestPlan(t *testing.T) {
 	require.Equal(t, call, plan.Items[0].Contacts[0].ContactID)
 	require.Equal(t, contract.PlanOutcomeAtOnce, plan.Items[1].Outcome)
 	require.Equal(t, "joe.bloggs", *plan.Items[1].Username)
+	require.True(t, plan.Items[0].Streaming, "the registry knows, whatever is stored with the agent")
+	require.True(t, plan.Items[0].Reports, "an hour ago, and its stream is open still")
+	require.False(t, plan.Items[1].Streaming)
+	require.False(t, plan.Items[1].Reports)
 
 	// The pages of a plan rest on one look; a filter leaves the counts.
 	s.leader.contacts()

@@ -24,6 +24,8 @@ type Store interface {
 	Groups(ctx context.Context) ([]*failover.Group, error)
 	// Load reads everything that the leader decides by, agents sorted by id.
 	Load(ctx context.Context) (failover.Snapshot, error)
+	// StreamingAgents tells who has an open event stream, and since when.
+	StreamingAgents(ctx context.Context) (map[string]time.Time, error)
 	TDGs(ctx context.Context, groups []string, p store.Page) ([]*failover.TDG, string, error)
 	TDG(ctx context.Context, id string) (*failover.TDG, error)
 	Changes(ctx context.Context, tdgID string, p store.Page) ([]store.Change, string, error)

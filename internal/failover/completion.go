@@ -94,8 +94,8 @@ func (st *step) completeIfReady(a *Agent, justRead bool) bool {
 // waitsForDesktop says whether the set is empty and the agent's desktop, which reports, does not say yet that it works
 // in the target: at most for confirmWithin (R8).
 func (s *State) waitsForDesktop(a *Agent, now time.Time) bool {
-	f, region := a.Failover, a.desktopRegion(now)
-	return !f.ClearedAt.IsZero() && region != "" && region != f.To && now.Sub(f.ClearedAt) < s.set.ConfirmWithin
+	f := a.Failover
+	return !f.ClearedAt.IsZero() && a.reports(now) && a.Desktop.ActiveRegion != f.To && now.Sub(f.ClearedAt) < s.set.ConfirmWithin
 }
 
 // complete ends a failover and changes the active region (R8). What is still open was forced (R11) or released (R9).

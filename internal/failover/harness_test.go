@@ -82,11 +82,12 @@ func (s *service) step(o Observation) Effects {
 	return eff
 }
 
-// restart loses everything but the database, as kill -9 does.
-func (s *service) restart() Effects {
+// restart loses everything but the database, as kill -9 does. The next leader asks who streams, and begins.
+func (s *service) restart(streams Streaming) Effects {
 	s.t.Helper()
 	s.state = New(s.set, s.groups, s.db.load(s.t), s.newID)
 	s.witness.restarted()
+	s.step(streams)
 	return s.step(Started{})
 }
 
@@ -196,6 +197,7 @@ func (s *State) inherit(old *State) {
 		v.roundAt, v.Telephony.counted, v.Agents.counted, v.SignIn.counted = t.roundAt, t.Telephony.counted, t.Agents.counted, t.SignIn.counted
 	}
 	for id, a := range old.agents {
+		s.agents[id].streamSince, s.agents[id].streamEnded = a.streamSince, a.streamEnded
 		for i := range a.Lists {
 			s.agents[id].Lists[i].savedAt = a.Lists[i].savedAt
 		}

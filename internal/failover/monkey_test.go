@@ -2,6 +2,7 @@ package failover
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -103,9 +104,24 @@ func (s *service) play(mv move) Effects {
 	s.t.Helper()
 	s.now = s.now.Add(mv.after)
 	if mv.restart {
-		return s.restart()
+		return s.restart(mv.observe(s).(Streaming))
 	}
 	return s.step(mv.observe(s))
+}
+
+// streams are some agents', which began now or a while ago.
+func (m *monkey) streams() func(s *service) Observation {
+	ages := map[string]time.Duration{}
+	for range m.choose(3) {
+		ages[pick(m, monkeyAgents...)] = pick(m, 0, time.Second, 90*time.Second, 5*time.Minute, time.Hour)
+	}
+	return func(s *service) Observation {
+		o := Streaming{Since: map[string]time.Time{}}
+		for id, age := range ages {
+			o.Since[id] = s.now.Add(-age)
+		}
+		return o
+	}
 }
 
 // moves makes the next moves; some things come in several steps.
@@ -137,14 +153,15 @@ func (m *monkey) moves() []move {
 		return one(m.listing())
 	case 17:
 		if m.oneIn(2) {
-			return []move{{after: pick(m, 0, time.Second, time.Minute), restart: true}}
+			return []move{{after: pick(m, 0, time.Second, time.Minute), observe: m.streams(), restart: true}}
 		}
-		streams := map[string]bool{pick(m, monkeyAgents...): true}
-		return one(func(*service) Observation { return Streaming{AgentIDs: streams} })
+		return one(m.streams())
 	case 18:
 		return m.outage()
 	case 19:
 		return m.shift()
+	case 20:
+		return m.idle()
 	}
 	tick := func(*service) Observation { return Tick{} }
 	return []move{{after: pick(m, time.Second, time.Second, time.Second, 5*time.Second, 16*time.Second, 31*time.Second, 121*time.Second, 301*time.Second), observe: tick}}
@@ -180,6 +197,42 @@ func (m *monkey) shift() []move {
 		moves = append(moves, m.pass(false, 0)...)
 	}
 	return moves
+}
+
+// idle is a desktop that reports once and then has nothing new to say, with its stream open, until the floor is shifted; perhaps the stream breaks in
+// between, or another one leads.
+func (m *monkey) idle() []move {
+	o := Streaming{Since: map[string]time.Time{}}
+	streams := func(s *service) Observation {
+		for _, id := range monkeyAgents {
+			if _, open := o.Since[id]; !open {
+				o.Since[id] = s.now
+			}
+		}
+		return Streaming{Since: maps.Clone(o.Since)}
+	}
+	none := func(*service) Observation {
+		clear(o.Since)
+		return Streaming{}
+	}
+	moves := []move{{after: time.Second, observe: streams}}
+	for _, id := range monkeyAgents {
+		m.command++
+		r := Report{CommandID: m.command, AgentID: id, ActiveRegion: pick(m, east, west)}
+		moves = append(moves, move{observe: func(s *service) Observation { r.At = s.now; return r }})
+	}
+	switch long := pick(m, 121*time.Second, 10*time.Minute); m.choose(4) {
+	case 0:
+		moves = append(moves, move{after: long, observe: streams, restart: true})
+	case 1:
+		moves = append(moves, move{after: long, observe: none}, move{after: pick(m, time.Second, time.Second, 3*time.Minute), observe: streams})
+	case 2:
+		moves = append(moves, move{after: long, observe: none})
+	default:
+		moves = append(moves, move{after: long, observe: streams})
+	}
+	moves = append(moves, m.shift()...)
+	return append(moves, m.pass(true, time.Second)...)
 }
 
 // ago is how long ago a read began: mostly just now.

@@ -179,8 +179,9 @@ type BulkForce struct {
 	MaxFraction float64
 }
 
-// Streaming says which agents have an open event stream on some replica (R12); all others have none.
-type Streaming struct{ AgentIDs map[string]bool }
+// Streaming says which agents have an open event stream on some replica, and since when each one's oldest is open (R8, R12); all others
+// have none.
+type Streaming struct{ Since map[string]time.Time }
 
 // SetupObserved tells a set-up error of a whole failover group or traffic distribution group, or its repair (R17).
 type SetupObserved struct {

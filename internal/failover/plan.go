@@ -43,7 +43,7 @@ func Plan(set Settings, g *Group, agents []*Agent, tdg, to string, now time.Time
 func (s *State) plan(a *Agent, g *Group, to string, now time.Time) Planned {
 	p := Planned{
 		AgentID: a.ID, Username: a.Username, TDG: a.TDG, From: a.ActiveRegion, Outcome: PlanUnknown, Streaming: a.Streaming,
-		Reports: a.desktopRegion(now) != "",
+		Reports: a.reports(now),
 	}
 	switch {
 	case a.ActiveRegion == "" || a.TDG == "":

@@ -59,7 +59,7 @@ func together(t *rapid.T, m *monkey, twist func(two *service, o Observation) Obs
 			one = append(one, copied(eff.Events)...)
 			b.now = a.now
 			if mv.restart {
-				eff = b.restart()
+				eff = b.restart(mv.observe(b).(Streaming))
 			} else {
 				eff = b.step(twist(b, mv.observe(b)))
 			}

@@ -159,9 +159,10 @@ func (st *step) confirmByReport(a *Agent, o Report) {
 	}
 }
 
-// streaming notes who has an open event stream (R12).
+// streaming notes who has an open event stream (R8, R12).
 func (st *step) streaming(o Streaming) {
 	for _, a := range st.agents {
-		a.Streaming = o.AgentIDs[a.ID]
+		since, open := o.Since[a.ID]
+		a.streams(since, open, st.now)
 	}
 }

@@ -40,8 +40,8 @@ func TestScenarios(t *testing.T) {
 type stage struct {
 	*service
 	people   map[string]*person
-	down     map[string]bool // Regions that answer nothing
-	streams  map[string]bool
+	down     map[string]bool      // Regions that answer nothing
+	streams  map[string]time.Time // since when
 	command  int64
 	lines    []string
 	states   map[string]string // agents as last shown
@@ -201,12 +201,16 @@ func (s *stage) play(t *testing.T, d *datadriven.TestData) string {
 	case "bulk-force":
 		s.bulkForce(a)
 	case "streams":
-		s.streams = map[string]bool{}
+		before := s.streams
+		s.streams = map[string]time.Time{}
 		for _, id := range a.words {
-			s.streams[id] = true
+			s.streams[id] = s.now
+			if since, open := before[id]; open {
+				s.streams[id] = since
+			}
 		}
 		a.words = nil
-		s.do(Streaming{AgentIDs: s.streams})
+		s.do(Streaming{Since: s.streams})
 	case "groups":
 		s.listGroups(a)
 	case "members":
@@ -225,8 +229,7 @@ func (s *stage) play(t *testing.T, d *datadriven.TestData) string {
 		s.configure(a)
 	case "restart":
 		s.now = s.now.Add(a.duration("away", 0))
-		s.note(s.restart())
-		s.do(Streaming{AgentIDs: s.streams})
+		s.note(s.restart(Streaming{Since: s.streams}))
 	case "show":
 		s.show(a)
 	default:

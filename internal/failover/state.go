@@ -56,6 +56,14 @@ type Snapshot struct {
 	Drills []*Drill // that have not ended
 }
 
+// Streams notes in a Snapshot who has an open event stream, which is stored with an agent only now and then.
+func (s *Snapshot) Streams(o Streaming, now time.Time) {
+	for _, a := range s.Agents {
+		since, open := o.Since[a.ID]
+		a.streams(since, open, now)
+	}
+}
+
 // New makes a State from what is stored and what is configured. What is stored of failover groups or traffic distribution
 // groups that are configured no more is left out. newID gives the ids of failovers (UUIDv7). The State takes over what is stored.
 func New(settings Settings, groups []GroupConfig, stored Snapshot, newID func(now time.Time) string) *State {

@@ -62,7 +62,7 @@ func TestQuietFloorWritesNothing(t *testing.T) {
 	saved := map[string]int{}
 	for range 60 {
 		s.now = s.now.Add(2 * time.Second)
-		for _, o := range append(sweepOf(s, "anna", "ben"), Tick{}, Streaming{AgentIDs: map[string]bool{"anna": true}}, rounds(s, "default", toEast, toEast)) {
+		for _, o := range append(sweepOf(s, "anna", "ben"), Tick{}, Streaming{Since: map[string]time.Time{"anna": s.now}}, rounds(s, "default", toEast, toEast)) {
 			eff := s.step(o)
 			require.Empty(t, eff.Events)
 			require.Empty(t, eff.Failovers)

@@ -194,7 +194,8 @@ type Desktop struct {
 	NextAt       time.Time `json:"nextAt"`
 }
 
-// reportFresh is how long a desktop counts as reporting after its last report (R8).
+// reportFresh is how long a desktop counts as reporting after its last report, and how long after the end of the stream that keeps
+// that report alive (R8).
 const reportFresh = 2 * time.Minute
 
 // desktopRegion is the Region that the agent's desktop said last that it works in, "" if it does not report (any more).
@@ -203,6 +204,27 @@ func (a *Agent) desktopRegion(now time.Time) string {
 		return ""
 	}
 	return a.Desktop.ActiveRegion
+}
+
+// reports says whether the agent's desktop has the last word on a completion: it reported lately, or it is idle and has nothing new to report,
+// and the event stream that was open while its last report was fresh is open still, or was until lately (R8). A desktop reports on connecting, so a
+// stream that began later than that is of a page that does not report.
+func (a *Agent) reports(now time.Time) bool {
+	d := &a.Desktop
+	keeps := a.streamSince.Sub(d.At) <= reportFresh && (a.Streaming || now.Sub(a.streamEnded) <= reportFresh)
+	return d.ActiveRegion != "" && (keeps || now.Sub(d.At) <= reportFresh)
+}
+
+// streams notes whether an event stream of the agent is open, and since when the oldest is. One that follows another within reportFresh
+// goes on from it: the network broke, a replica was restarted.
+func (a *Agent) streams(since time.Time, open bool, now time.Time) {
+	switch {
+	case open && (a.streamSince.IsZero() || !a.Streaming && now.Sub(a.streamEnded) > reportFresh):
+		a.streamSince = since
+	case !open && a.Streaming: // until now, or as far as was stored before this leader began
+		a.streamEnded = now
+	}
+	a.Streaming = open
 }
 
 // Agent is what is known of one agent.
@@ -235,6 +257,11 @@ type Agent struct {
 	// SeenPass is the last roster pass that listed the agent as a member of TDG (R2); where the instance has one group,
 	// the start of the last pass of ListUsers that listed the agent, in Unix microseconds.
 	SeenPass int64
+
+	// Since when there has been an event stream, but for short breaks, and when there was none any more. They are not stored: a leader asks who
+	// streams before it decides anything.
+	streamSince, streamEnded time.Time
+
 
 	touched   bool // in the effects of the Step under way
 	listed    bool // in State.open

@@ -45,6 +45,10 @@ type watched struct {
 		at     time.Time
 		active string
 	}
+	stream struct {
+		open         bool
+		since, ended time.Time
+	}
 	located map[string]string // contact ids to Regions
 }
 
@@ -81,6 +85,9 @@ func newWitness(s *service) *witness {
 func (w *witness) restarted() {
 	w.restarts++
 	clear(w.left)
+	for _, a := range w.agents {
+		a.stream.open, a.stream.ended = false, time.Time{} // the next leader asks
+	}
 }
 
 func (w *witness) agent(id string) *watched {
@@ -167,6 +174,18 @@ func (w *witness) before(o Observation) {
 		w.agent(o.AgentID).located[o.ContactID] = o.Region
 	case Report:
 		w.report(o)
+	case Streaming:
+		for id, a := range w.agents {
+			since, open := o.Since[id]
+			switch s := &a.stream; {
+			case open && !s.open && (s.ended.IsZero() || w.now.Sub(s.ended) > 2*time.Minute):
+				s.since = since
+			case open:
+			case s.open:
+				s.ended = w.now
+			}
+			a.stream.open = open
+		}
 	case PauseGroup:
 		if o.Group == "main" {
 			w.pausedUntil = w.now.Add(o.TTL)
@@ -601,7 +620,8 @@ func (w *witness) checkCompletion(o Observation, a *watched, e *Event) {
 	s := w.state.agents[e.AgentID]
 	ids, fresh := w.holding(a, w.state.groups[s.Group].Routing)
 	reporting := a.desktop.active != "" && w.now.Sub(a.desktop.at) <= 2*time.Minute
-	if reporting && a.desktop.active != f.to && w.now.Sub(f.at) < w.set.ConfirmWithin && w.set.StaleRelease == 0 {
+	streaming := a.stream.since.Sub(a.desktop.at) <= 2*time.Minute && (a.stream.open || w.now.Sub(a.stream.ended) <= 2*time.Minute)
+	if (reporting || a.desktop.active != "" && streaming) && a.desktop.active != f.to && w.now.Sub(f.at) < w.set.ConfirmWithin && w.set.StaleRelease == 0 {
 		w.fail("%s completed although the desktop says %s", f.id, a.desktop.active)
 	}
 	down := !f.downAt.IsZero()

@@ -43,7 +43,7 @@ type memory struct {
 	commits []failover.Effects
 	results map[int64]failover.Result
 	inbox   []store.Command
-	stream  map[string]bool
+	stream  map[string]time.Time
 	health  int
 	loads   int
 
@@ -57,7 +57,7 @@ type memory struct {
 func newMemory() *memory {
 	return &memory{
 		agents: map[string][]byte{}, tdgs: map[string][]byte{}, groups: map[string][]byte{}, results: map[int64]failover.Result{},
-		stream: map[string]bool{},
+		stream: map[string]time.Time{},
 	}
 }
 
@@ -206,7 +206,7 @@ func (m *memory) PendingCommands(ctx context.Context, afterID int64, limit int) 
 	return list, nil
 }
 
-func (m *memory) StreamingAgents(ctx context.Context) (map[string]bool, error) {
+func (m *memory) StreamingAgents(ctx context.Context) (map[string]time.Time, error) {
 	if err := m.enter(ctx, "streaming"); err != nil {
 		return nil, err
 	}

@@ -48,7 +48,7 @@ type Store interface {
 	Load(ctx context.Context) (failover.Snapshot, error)
 	Begin(ctx context.Context, epoch int64, e failover.Effects, after store.Wait) store.Wait
 	PendingCommands(ctx context.Context, afterID int64, limit int) ([]store.Command, error)
-	StreamingAgents(ctx context.Context) (map[string]bool, error)
+	StreamingAgents(ctx context.Context) (map[string]time.Time, error)
 	SaveHealth(ctx context.Context, epoch int64, health []store.RegionHealth) error
 	MaintainPartitions(ctx context.Context, retention time.Duration) error
 	Prune(ctx context.Context) error

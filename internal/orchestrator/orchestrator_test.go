@@ -522,7 +522,7 @@ func TestR12StreamingAgents(t *testing.T) {
 		defer a.stop()
 		synctest.Wait()
 		a.floor("one", "two")
-		m.with(func() { m.stream = map[string]bool{"one": true} })
+		m.with(func() { m.stream = map[string]time.Time{"one": time.Now()} })
 		time.Sleep(streamingEvery + time.Second)
 		synctest.Wait()
 		a.distribute(west)
@@ -553,7 +553,7 @@ func TestR12StreamingAgentsAreKnownAtOnce(t *testing.T) {
 		a.stop()
 		var did []string
 		m.with(func() {
-			m.stream = map[string]bool{"one": true}
+			m.stream = map[string]time.Time{"one": time.Now()}
 			m.before = func(operation string) { m.with(func() { did = append(did, operation) }) }
 		})
 		b := start(t, "b", m)

@@ -77,7 +77,7 @@ func (r *reign) run(ctx context.Context) error {
 	r.o.Metrics.begin(r.state, r.o.Groups)
 	defer r.o.Metrics.end()
 	defer r.settle()
-	r.queue.add(r.state.Step(failover.Streaming{AgentIDs: streaming}, now())) // who is missed if it does not arrive (R12)
+	r.queue.add(r.state.Step(failover.Streaming{Since: streaming}, now())) // whose desktop has the last word (R8), who is missed if it does not arrive (R12)
 	r.queue.add(r.state.Step(failover.Started{}, now()))
 	r.commit(ctx)
 	for len(r.underway) > 0 {
@@ -362,16 +362,16 @@ func (r *reign) readInbox(ctx context.Context) {
 	}
 }
 
-// readStreaming tells which agents have an open event stream (R12). While that cannot be read the last answer stands.
+// readStreaming tells which agents have an open event stream (R8, R12). While that cannot be read the last answer stands.
 func (r *reign) readStreaming(ctx context.Context) {
 	emit := emitTo(ctx, r.observed)
 	failing := false
 	for sleep(ctx, streamingEvery) {
-		ids, err := r.o.Store.StreamingAgents(ctx)
+		since, err := r.o.Store.StreamingAgents(ctx)
 		switch {
 		case err == nil:
 			failing = false
-			emit(failover.Streaming{AgentIDs: ids})
+			emit(failover.Streaming{Since: since})
 		case ctx.Err() == nil && !failing:
 			failing = true
 			r.o.Log.Warn("the open streams cannot be read, trying again", "error", err)

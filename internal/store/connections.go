@@ -73,19 +73,19 @@ func (s *Store) SyncConnections(ctx context.Context, replica string, opened []Co
 	return nil
 }
 
-// StreamingAgents returns the agents with an open event stream on a replica that is alive.
-func (s *Store) StreamingAgents(ctx context.Context) (agents map[string]bool, err error) {
+// StreamingAgents returns the agents with an open event stream on a replica that is alive, and since when the oldest of each is open.
+func (s *Store) StreamingAgents(ctx context.Context) (since map[string]time.Time, err error) {
 	ctx, done := s.call(ctx, "streaming_agents", quickTimeout, &err)
 	defer done()
-	ids, err := s.q.StreamingAgents(ctx, s.leader, ReplicaTimeout)
+	rows, err := s.q.StreamingAgents(ctx, s.leader, ReplicaTimeout)
 	if err != nil {
 		return nil, fmt.Errorf("read which agents have an event stream: %w", err)
 	}
-	agents = make(map[string]bool, len(ids))
-	for _, id := range ids {
-		agents[id] = true
+	since = make(map[string]time.Time, len(rows))
+	for _, r := range rows {
+		since[r.AgentID] = r.Since.Time
 	}
-	return agents, nil
+	return since, nil
 }
 
 // Connections lists the open event streams, of one agent or with an empty id of all, by their ids.

@@ -276,7 +276,7 @@ func TestConnectionsOfReplicas(t *testing.T) {
 	t.Parallel()
 	s, conn := newStore(t)
 	ctx := t.Context()
-	one := store.Connection{ID: "one", Replica: "a", AgentID: "agent-1", Since: start, LastEventID: "log-1-2", RemoteAddr: "10.0.0.1"}
+	one := store.Connection{ID: "one", Replica: "a", AgentID: "agent-1", Since: start.Add(time.Minute), LastEventID: "log-1-2", RemoteAddr: "10.0.0.1"}
 	two := store.Connection{ID: "two", Replica: "a", Since: start}
 	three := store.Connection{ID: "three", Replica: "b", AgentID: "agent-1", Since: start}
 	require.NoError(t, s.SyncConnections(ctx, "a", []store.Connection{one, two}, nil))
@@ -291,7 +291,7 @@ func TestConnectionsOfReplicas(t *testing.T) {
 	require.Equal(t, []store.Connection{one, three}, list("agent-1"))
 	streaming, err := s.StreamingAgents(ctx)
 	require.NoError(t, err)
-	require.Equal(t, map[string]bool{"agent-1": true}, streaming)
+	require.Equal(t, map[string]time.Time{"agent-1": start}, streaming, "since when the oldest is open")
 
 	// A replica that is silent counts for nothing, and counts again when it is back.
 	exec(t, conn, "UPDATE replicas SET heartbeat_at = now() - interval '61 s' WHERE replica = 'a'")

@@ -332,7 +332,7 @@ func TestStreamsFromPostgreSQL(t *testing.T) {
 
 	eventually(t, func() bool {
 		agents, err := p.StreamingAgents(t.Context())
-		return err == nil && agents["agent-1"]
+		return err == nil && !agents["agent-1"].IsZero()
 	})
 	p.loseAfter(t, 3)
 	b.expect(t, "reset", "snapshot")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"changeover/internal/app"
@@ -263,7 +265,36 @@ func (s *stack) control() http.Handler {
 	handle("start", s.start)
 	handle("silence", func(i int) error { s.proxies[i].Silence(); return nil })
 	handle("restore", func(i int) error { s.proxies[i].Restore(); return nil })
+	mux.HandleFunc("POST /idle", func(w http.ResponseWriter, r *http.Request) {
+		if err := s.idle(r.Context()); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	})
 	return mux
+}
+
+// idle makes an hour pass in which no desktop reports: what the leader remembers of them is an hour older, and so are the streams that stay open
+// meanwhile. It loads that in a new term.
+func (s *stack) idle(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, string(s.config.Database.URL))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		for _, sql := range []string{
+			`UPDATE leases SET epoch = epoch + 1, expires_at = '-infinity'`,
+			`UPDATE connections SET since = since - interval '1 h'`,
+			`UPDATE agents SET memory = jsonb_set(memory, '{desktop}', memory->'desktop' || jsonb_build_object(
+				'at', (memory->'desktop'->>'at')::timestamptz - interval '1 h', 'activeAt', (memory->'desktop'->>'activeAt')::timestamptz - interval '1 h'))
+			 WHERE memory->'desktop'->>'active' <> ''`,
+		} {
+			if tag, err := tx.Exec(ctx, sql); err != nil || tag.RowsAffected() == 0 {
+				return fmt.Errorf("%s: %d rows: %w", sql, tag.RowsAffected(), err)
+			}
+		}
+		return nil
+	})
 }
 
 func (s *stack) logged() string {

@@ -4162,7 +4162,8 @@ type ClientInterface interface {
 	//
 	// A desktop knows things that no public Amazon Connect API tells: the Region that its CCP works in, contacts that are not listed
 	// yet, and whether the CCP of the other Region is ready. Send a report on connecting, on every change, and at least every
-	// minute while a failover is open: while a desktop reports (within the last two minutes), completion waits for its word.
+	// minute while a failover is open, and while you poll: while a desktop reports (within the last two minutes, or with the event stream
+	// still open that was open then), completion waits for its word.
 	//
 	// Fields that are left out are not reported. The report is evidence about this agent only; against a distribution of
 	// 100 % it is shown and starts nothing.
@@ -4176,7 +4177,8 @@ type ClientInterface interface {
 	//
 	// A desktop knows things that no public Amazon Connect API tells: the Region that its CCP works in, contacts that are not listed
 	// yet, and whether the CCP of the other Region is ready. Send a report on connecting, on every change, and at least every
-	// minute while a failover is open: while a desktop reports (within the last two minutes), completion waits for its word.
+	// minute while a failover is open, and while you poll: while a desktop reports (within the last two minutes, or with the event stream
+	// still open that was open then), completion waits for its word.
 	//
 	// Fields that are left out are not reported. The report is evidence about this agent only; against a distribution of
 	// 100 % it is shown and starts nothing.
@@ -4647,7 +4649,8 @@ func (c *Client) GetAgentLog(ctx context.Context, agentID AgentIDPath, region Re
 //
 // A desktop knows things that no public Amazon Connect API tells: the Region that its CCP works in, contacts that are not listed
 // yet, and whether the CCP of the other Region is ready. Send a report on connecting, on every change, and at least every
-// minute while a failover is open: while a desktop reports (within the last two minutes), completion waits for its word.
+// minute while a failover is open, and while you poll: while a desktop reports (within the last two minutes, or with the event stream
+// still open that was open then), completion waits for its word.
 //
 // Fields that are left out are not reported. The report is evidence about this agent only; against a distribution of
 // 100 % it is shown and starts nothing.
@@ -4671,7 +4674,8 @@ func (c *Client) ReportObservationWithBody(ctx context.Context, agentID AgentIDP
 //
 // A desktop knows things that no public Amazon Connect API tells: the Region that its CCP works in, contacts that are not listed
 // yet, and whether the CCP of the other Region is ready. Send a report on connecting, on every change, and at least every
-// minute while a failover is open: while a desktop reports (within the last two minutes), completion waits for its word.
+// minute while a failover is open, and while you poll: while a desktop reports (within the last two minutes, or with the event stream
+// still open that was open then), completion waits for its word.
 //
 // Fields that are left out are not reported. The report is evidence about this agent only; against a distribution of
 // 100 % it is shown and starts nothing.
@@ -7858,7 +7862,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// A desktop knows things that no public Amazon Connect API tells: the Region that its CCP works in, contacts that are not listed
 	// yet, and whether the CCP of the other Region is ready. Send a report on connecting, on every change, and at least every
-	// minute while a failover is open: while a desktop reports (within the last two minutes), completion waits for its word.
+	// minute while a failover is open, and while you poll: while a desktop reports (within the last two minutes, or with the event stream
+	// still open that was open then), completion waits for its word.
 	//
 	// Fields that are left out are not reported. The report is evidence about this agent only; against a distribution of
 	// 100 % it is shown and starts nothing.
@@ -7872,7 +7877,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// A desktop knows things that no public Amazon Connect API tells: the Region that its CCP works in, contacts that are not listed
 	// yet, and whether the CCP of the other Region is ready. Send a report on connecting, on every change, and at least every
-	// minute while a failover is open: while a desktop reports (within the last two minutes), completion waits for its word.
+	// minute while a failover is open, and while you poll: while a desktop reports (within the last two minutes, or with the event stream
+	// still open that was open then), completion waits for its word.
 	//
 	// Fields that are left out are not reported. The report is evidence about this agent only; against a distribution of
 	// 100 % it is shown and starts nothing.
@@ -10301,7 +10307,8 @@ func (c *ClientWithResponses) GetAgentLogWithResponse(ctx context.Context, agent
 //
 // A desktop knows things that no public Amazon Connect API tells: the Region that its CCP works in, contacts that are not listed
 // yet, and whether the CCP of the other Region is ready. Send a report on connecting, on every change, and at least every
-// minute while a failover is open: while a desktop reports (within the last two minutes), completion waits for its word.
+// minute while a failover is open, and while you poll: while a desktop reports (within the last two minutes, or with the event stream
+// still open that was open then), completion waits for its word.
 //
 // Fields that are left out are not reported. The report is evidence about this agent only; against a distribution of
 // 100 % it is shown and starts nothing.
@@ -10321,7 +10328,8 @@ func (c *ClientWithResponses) ReportObservationWithBodyWithResponse(ctx context.
 //
 // A desktop knows things that no public Amazon Connect API tells: the Region that its CCP works in, contacts that are not listed
 // yet, and whether the CCP of the other Region is ready. Send a report on connecting, on every change, and at least every
-// minute while a failover is open: while a desktop reports (within the last two minutes), completion waits for its word.
+// minute while a failover is open, and while you poll: while a desktop reports (within the last two minutes, or with the event stream
+// still open that was open then), completion waits for its word.
 //
 // Fields that are left out are not reported. The report is evidence about this agent only; against a distribution of
 // 100 % it is shown and starts nothing.

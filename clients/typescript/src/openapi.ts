@@ -277,7 +277,8 @@ export interface paths {
          * Report what the agent's desktop sees
          * @description A desktop knows things that no public Amazon Connect API tells: the Region that its CCP works in, contacts that are not listed
          *     yet, and whether the CCP of the other Region is ready. Send a report on connecting, on every change, and at least every
-         *     minute while a failover is open: while a desktop reports (within the last two minutes), completion waits for its word.
+         *     minute while a failover is open, and while you poll: while a desktop reports (within the last two minutes, or with the event stream
+         *     still open that was open then), completion waits for its word.
          *
          *     Fields that are left out are not reported. The report is evidence about this agent only; against a distribution of
          *     100 % it is shown and starts nothing.

@@ -87,7 +87,7 @@ export interface BridgeOptions {
 
 const patience = 6 * 60_000; // a panel may take five minutes
 const standbyPatience = 30_000; // Streams itself looks after that time whether both panels answered
-const every = 45_000; // the service waits for a desktop that reported within two minutes; hidden pages have timers once a minute
+const every = 45_000; // a report is good for two minutes; hidden pages have timers once a minute
 const attachEvery = 250;
 const burst = 100;
 
@@ -207,9 +207,9 @@ export function bridgeStreams(connect: StreamsApi, failover: FailoverClient, opt
       if (again) send(again.always);
     });
   };
-  /** Without a failover there is nothing to wait for, and every report is work for the service. */
+  /** While a stream is open the last report stands, and every one is work for the service. */
   const schedule = (failed = false) => {
-    if (failed || apart || failover.getStatus().failoverId !== null) later("report", every * (0.8 + Math.random() / 5), () => send(true));
+    if (failed || apart || failover.getStatus().failoverId !== null || failover.getConnectionState().state === "polling") later("report", every * (0.8 + Math.random() / 5), () => send(true));
   };
   const changed = () => later("changed", burst, () => send(false));
 

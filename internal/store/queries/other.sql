@@ -15,8 +15,9 @@ DELETE FROM connections WHERE connection_id = ANY (@connection_ids::text[]);
 DELETE FROM connections WHERE replica = @replica;
 
 -- name: StreamingAgents :many
-SELECT DISTINCT n.agent_id FROM connections n JOIN replicas r USING (replica)
-WHERE n.agent_id <> '' AND r.heartbeat_at > clock_timestamp() - @alive::interval;
+SELECT n.agent_id, min(n.since)::timestamptz AS since FROM connections n JOIN replicas r USING (replica)
+WHERE n.agent_id <> '' AND r.heartbeat_at > clock_timestamp() - @alive::interval
+GROUP BY n.agent_id;
 
 -- name: Connections :many
 SELECT n.connection_id, n.replica, n.agent_id, n.since, n.last_event_id, n.remote_address

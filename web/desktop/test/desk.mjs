@@ -118,6 +118,10 @@ export class Desk {
   control(what, replica = 0) {
     return this.#send("POST", `${this.stack.control}/${what}/${replica}`);
   }
+  /** An hour passes in which the desktop has nothing to report. */
+  idle() {
+    return this.#send("POST", `${this.stack.control}/idle`);
+  }
   /** The service's REST API, past all proxies. */
   api(path, { method = "GET", body } = {}) {
     return this.#send(method, `http://${this.stack.replicas[0]}${path}`, body);

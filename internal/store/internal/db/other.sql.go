@@ -238,23 +238,29 @@ func (q *Queries) PruneReplicas(ctx context.Context, db DBTX, olderThan time.Dur
 }
 
 const streamingAgents = `-- name: StreamingAgents :many
-SELECT DISTINCT n.agent_id FROM connections n JOIN replicas r USING (replica)
+SELECT n.agent_id, min(n.since)::timestamptz AS since FROM connections n JOIN replicas r USING (replica)
 WHERE n.agent_id <> '' AND r.heartbeat_at > clock_timestamp() - $1::interval
+GROUP BY n.agent_id
 `
 
-func (q *Queries) StreamingAgents(ctx context.Context, db DBTX, alive time.Duration) ([]string, error) {
+type StreamingAgentsRow struct {
+	AgentID string
+	Since   pgtype.Timestamptz
+}
+
+func (q *Queries) StreamingAgents(ctx context.Context, db DBTX, alive time.Duration) ([]StreamingAgentsRow, error) {
 	rows, err := db.Query(ctx, streamingAgents, alive)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []string
+	var items []StreamingAgentsRow
 	for rows.Next() {
-		var agent_id string
-		if err := rows.Scan(&agent_id); err != nil {
+		var i StreamingAgentsRow
+		if err := rows.Scan(&i.AgentID, &i.Since); err != nil {
 			return nil, err
 		}
-		items = append(items, agent_id)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
