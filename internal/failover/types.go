@@ -262,7 +262,6 @@ type Agent struct {
 	// streams before it decides anything.
 	streamSince, streamEnded time.Time
 
-
 	touched   bool // in the effects of the Step under way
 	listed    bool // in State.open
 	inProfile int  // place in State.byProfile
