@@ -57,14 +57,17 @@ func (m migrate) Run(ctx context.Context, log *slog.Logger) error {
 	return app.Migrate(ctx, c, log)
 }
 
-type check struct{ file }
+type check struct {
+	file
+	Endpoint string `help:"Also ask the running service, at the address of its callers." placeholder:"URL"`
+}
 
 func (c check) Run(ctx context.Context, log *slog.Logger) error {
 	loaded, err := c.load()
 	if err != nil {
 		return err
 	}
-	return app.Check(ctx, loaded, app.Options{Log: log}, os.Stdout)
+	return app.Check(ctx, loaded, c.Endpoint, app.Options{Log: log}, os.Stdout)
 }
 
 type version struct{}

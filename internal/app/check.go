@@ -2,10 +2,12 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -33,15 +35,20 @@ func Migrate(ctx context.Context, c *config.Config, log *slog.Logger) error {
 	return errors.Join(err, a.life.stop(context.WithoutCancel(ctx)))
 }
 
-// Check reaches everything that a valid configuration names, changing nothing, and prints a table of what it found. It returns
+// Check reaches everything that a valid configuration names, changing nothing, and prints a table of what it found. With endpoint
+// it also asks the service that runs with this configuration, at an address of its callers (https://changeover.example.com). It returns
 // ErrCheck if something is wrong.
-func Check(ctx context.Context, c *config.Config, o Options, out io.Writer) error {
+func Check(ctx context.Context, c *config.Config, endpoint string, o Options, out io.Writer) error {
 	t := &table{w: tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
 	fmt.Fprintln(t.w, "CHECK\tRESULT\tDETAIL")
 	t.row("configuration", plural(len(c.FailoverGroups), "failover group"), nil)
 	t.row("database", "", func() (string, error) { return checkDatabase(ctx, c.Database, o.Log) })
 	if c.HTTP.TLSCert != "" {
 		t.row("TLS certificate", "", func() (string, error) { return checkCertificate(c.HTTP, o.Log) })
+	}
+
+	if endpoint != "" {
+		t.row("service", "", func() (string, error) { return checkService(ctx, endpoint, c.Auth.Mode) })
 	}
 
 	regions, err := newRegions(ctx, c, o.Transport, nil, o.Log)
@@ -183,6 +190,45 @@ func checkDatabase(ctx context.Context, c config.Database, log *slog.Logger) (st
 		}
 	}
 	return fmt.Sprintf("reached, schema version %d", version), nil
+}
+
+// checkService asks a running service whether it is ready, and for something that takes a token, without one: whoever gets that has found a
+// service that asks nobody, or a proxy that answers by itself.
+func checkService(ctx context.Context, endpoint, mode string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	// Inside of a cluster the service has another name than its certificate. Nothing secret is sent, and nothing of the answer is believed.
+	client := &http.Client{
+		Transport:     &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	locked := http.StatusUnauthorized
+	if mode == config.AuthNone {
+		locked = http.StatusOK
+	}
+	for _, q := range []struct {
+		path string
+		want int
+	}{{"/readyz", http.StatusOK}, {"/v1/summary", locked}} {
+		url := strings.TrimSuffix(endpoint, "/") + q.path
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return "", fmt.Errorf("--endpoint: %w", err)
+		}
+		answer, err := client.Do(r)
+		if err != nil {
+			return "", err
+		}
+		body, err := io.ReadAll(io.LimitReader(answer.Body, 1024))
+		answer.Body.Close()
+		switch {
+		case err != nil:
+			return "", fmt.Errorf("read the answer of %s: %w", url, err)
+		case answer.StatusCode != q.want:
+			return "", fmt.Errorf("GET %s without a token: expected %d, and it says %s: %s", url, q.want, answer.Status, body)
+		}
+	}
+	return "ready at " + endpoint, nil
 }
 
 func checkCertificate(c config.HTTP, log *slog.Logger) (string, error) {

@@ -67,7 +67,7 @@ func TestFrontDoorOverTLS(t *testing.T) {
 	c.HTTP.TLSCert, c.HTTP.TLSKey = cert, key
 	c.CORS.AllowedOrigins = []string{desktopOrigin}
 	var table bytes.Buffer
-	require.NoError(t, Check(t.Context(), c, Options{Log: logtest.New(nil)}, &table))
+	require.NoError(t, Check(t.Context(), c, "", Options{Log: logtest.New(nil)}, &table))
 	require.Regexp(t, `TLS certificate +ok +valid until `, table.String())
 	s := start(t, c)
 	token := issuer.token(t, agent, time.Hour, "viewer")
@@ -274,7 +274,7 @@ func TestPasswordsAreNeverWritten(t *testing.T) {
 		}
 		fmt.Fprintln(log, "result:", err)
 		fmt.Fprintln(log, Migrate(t.Context(), c, o.Log))
-		fmt.Fprintln(log, Check(t.Context(), c, o, log))
+		fmt.Fprintln(log, Check(t.Context(), c, "", o, log))
 	}
 	ask := func(a *App, path string) {
 		resp, err := http.Get("http://" + a.Addr() + path)

@@ -80,7 +80,7 @@ func TestOnlyReadingOperationsAreCalled(t *testing.T) {
 		{Name: "default", Default: true, Agents: 2}, {Name: "second", ID: "0aaaaaaa-0000-0000-0000-000000000002", Agents: 1},
 	}})
 	c := configuration(regional, postgrestest.NewDatabase(t))
-	require.NoError(t, Check(t.Context(), c, Options{Log: logtest.New(nil)}, io.Discard))
+	require.NoError(t, Check(t.Context(), c, "", Options{Log: logtest.New(nil)}, io.Discard))
 	s := start(t, c)
 	for _, a := range regional.Agents() {
 		s.untilWorksIn(t, a.ID, east)
@@ -190,9 +190,10 @@ func TestCheckPrintsWhatItFinds(t *testing.T) {
 	t.Parallel()
 	floor := newFloor(t, connectsim.Config{})
 	c := configuration(floor, postgrestest.NewDatabase(t))
+	endpoint := ""
 	check := func() (string, error) {
 		var out bytes.Buffer
-		err := Check(t.Context(), c, Options{Log: logtest.New(nil)}, &out)
+		err := Check(t.Context(), c, endpoint, Options{Log: logtest.New(nil)}, &out)
 		return out.String(), err
 	}
 	table, err := check()
@@ -200,6 +201,24 @@ func TestCheckPrintsWhatItFinds(t *testing.T) {
 	require.Regexp(t, `main us-east-1 instance +ok +status ACTIVE, source, replicated to us-west-2`, table)
 	require.Regexp(t, `main us-west-2 instance +ok +status ACTIVE, replica of us-east-1`, table)
 	require.Regexp(t, `database +ok +reached, schema version \d+`, table)
+
+	// A service that runs is asked where its callers are.
+	require.NotContains(t, table, "service")
+	s := start(t, c)
+	until(t, s, "/readyz", func(r contract.Readiness) bool { return r.Status == contract.ReadinessStatusReady })
+	endpoint = "http://" + s.Addr() + "/"
+	table, err = check()
+	require.NoError(t, err, table)
+	require.Regexp(t, `service +ok +ready at http://`, table)
+	c.Auth.Mode = config.AuthJWT // it is another service than the configuration says: it asks nobody
+	table, err = check()
+	require.ErrorIs(t, err, ErrCheck)
+	require.Regexp(t, `service +FAULT +GET http://\S+/v1/summary without a token: expected 401, and it says 200 OK`, table)
+	c.Auth.Mode = config.AuthNone
+	s.stop(t)
+	table, err = check()
+	require.ErrorIs(t, err, ErrCheck)
+	require.Regexp(t, `service +FAULT .*connection refused`, table)
 
 	// Every fault is in the table, not only the first.
 	c.FailoverGroups[0].TrafficDistributionGroups = []string{"0aaaaaaa-0000-0000-0000-0000000000ff"}
