@@ -121,7 +121,7 @@ func TestConfigurationIsAccepted(t *testing.T) {
 			for _, v := range objects[workload].at("spec", "template", "spec", "containers", "env").([]any) {
 				variable := v.(object)
 				value := variable["value"].(string)
-				if strings.HasPrefix(value, "/run/secrets/changeover/database/") {
+				if strings.HasPrefix(value, "/run/secrets/changeover/") {
 					value = secret
 				}
 				env = append(env, variable["name"].(string)+"="+value)
@@ -182,6 +182,22 @@ func TestGracePeriod(t *testing.T) {
 	}
 }
 
+func TestMemoryLimit(t *testing.T) {
+	t.Parallel()
+	for limit, bytes := range map[string]string{
+		"2Gi": "1932735283", "1.5Gi": "1449551462", "512Mi": "483183820", "1G": "900000000", "4000k": "3600000", "1073741824": "966367641", "": "",
+	} {
+		_, objects := render(t, "--values="+examples["us-east-1"], "--set-string=resources.limits.memory="+limit)
+		variable := ""
+		for _, v := range objects["Deployment/changeover"].at("spec", "template", "spec", "containers", "env").([]any) {
+			if v.(object)["name"] == "GOMEMLIMIT" {
+				variable = v.(object)["value"].(string)
+			}
+		}
+		require.Equal(t, bytes, variable, limit)
+	}
+}
+
 // TestPodsFollowTheConfiguration: another configuration makes other pods, because it is read at the start only.
 func TestPodsFollowTheConfiguration(t *testing.T) {
 	t.Parallel()
@@ -235,6 +251,9 @@ func TestBadValues(t *testing.T) {
 		"config.stream.drain=20":                                  "/config/stream/drain",
 		"config.stream.drian=20s":                                 "'drian' not allowed",
 		"config.http.listen=:80":                                  "'listen' not allowed",
+		"config.auth.login.clientSecret=hunter2":                  "'clientSecret' not allowed",
+		"config.auth.login.clientId=console":                      "login.stateSecret is required",
+		"resources.limits.memory=2GB":                             "resources.limits.memory: \"2GB\" is not an amount",
 		"config.database.url=postgres://u:p@db/c":                 "'url' not allowed",
 		"config.database.migrate=true":                            "'migrate' not allowed",
 		"config.http.trustedProxies={}":                           "/config/http/trustedProxies/0",
@@ -261,6 +280,7 @@ func TestBadValues(t *testing.T) {
 var decidedByTheChart = map[string]bool{
 	"http.listen": true, "http.metricsListen": true, "http.tlsCert": true, "http.tlsKey": true,
 	"database.url": true, "database.migrateUrl": true, "database.listenUrl": true, "database.migrate": true, "database.dataDir": true,
+	"auth.login.clientSecret": true, "auth.login.stateSecret": true,
 }
 
 // TestSchemaHasEveryKey of the service's configuration, and no other. It needs no helm.
