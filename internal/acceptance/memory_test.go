@@ -99,6 +99,14 @@ func (s *session) enter(ctx context.Context) error {
 	return nil
 }
 
+func (s *session) Clock(ctx context.Context) (time.Time, error) {
+	if err := s.enter(ctx); err != nil {
+		return time.Time{}, err
+	}
+	defer s.mu.Unlock()
+	return time.Now().UTC(), nil
+}
+
 func (s *session) AcquireLease(ctx context.Context, holder string, ttl time.Duration) (store.Lease, bool, error) {
 	if err := s.enter(ctx); err != nil {
 		return store.Lease{}, false, err
@@ -251,7 +259,7 @@ func (m *memoryStore) command(kind string, payload any) int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	id := int64(len(m.commands) + 1)
-	m.commands = append(m.commands, store.Command{ID: id, Kind: kind, Payload: b, By: "operator", CreatedAt: time.Now()})
+	m.commands = append(m.commands, store.Command{ID: id, Kind: kind, Payload: b, By: "operator"})
 	return id
 }
 

@@ -19,7 +19,7 @@ var update = flag.Bool("update", false, "write docs/metrics.md again")
 
 // metricNames are what dashboards and alerts are built on: none is renamed or left out.
 var metricNames = []string{
-	"changeover_agents", "changeover_configure_errors", "changeover_connect_request_seconds", "changeover_connect_requests_total",
+	"changeover_agents", "changeover_clock_ahead_seconds", "changeover_configure_errors", "changeover_connect_request_seconds", "changeover_connect_requests_total",
 	"changeover_distribution_conflicts_total", "changeover_distribution_mismatch", "changeover_event_delivery_seconds",
 	"changeover_failover_detection_seconds", "changeover_failover_pending_seconds", "changeover_failovers_pending", "changeover_failover_oldest_pending_timestamp_seconds",
 	"changeover_failover_group_paused", "changeover_webhook_attempts_total", "changeover_webhook_last_success_timestamp_seconds", "changeover_failovers_held", "changeover_failovers_stalled", "changeover_failovers_total",

@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"changeover/internal/failover"
 	"changeover/internal/store"
@@ -11,7 +12,7 @@ import (
 // parse makes the observation of a command. Its payload is the JSON form of the [failover.Report], [failover.Force],
 // [failover.BulkForce], [failover.PauseGroup], [failover.ResumeGroup] or [failover.StartDrill]; fields that are not known come from a newer version and are left out. Who sent it and
 // when is taken from the inbox, not from the payload. An error is the answer to the sender.
-func parse(c store.Command) (failover.Observation, error) {
+func parse(c store.Command, now time.Time) (failover.Observation, error) {
 	switch c.Kind {
 	case "report":
 		var o failover.Report
@@ -21,7 +22,7 @@ func parse(c store.Command) (failover.Observation, error) {
 		if o.AgentID == "" {
 			return nil, fmt.Errorf("the report names no agent")
 		}
-		o.CommandID, o.At = c.ID, c.CreatedAt
+		o.CommandID, o.At = c.ID, now.Add(-c.Age)
 		return o, nil
 	case "force":
 		var o failover.Force
@@ -77,5 +78,6 @@ func parse(c store.Command) (failover.Observation, error) {
 // commands is a batch of the inbox. done is closed when its results have been committed.
 type commands struct {
 	list []store.Command
+	at   time.Time // when they were read
 	done chan struct{}
 }

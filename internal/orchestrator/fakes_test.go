@@ -47,6 +47,7 @@ type memory struct {
 	health  int
 	loads   int
 
+	ahead       time.Duration                         // its clock, of that of the replicas
 	away        bool                                  // every call fails
 	before      func(operation string)                // may block
 	failCommit  func(n int, e failover.Effects) error // instead of the nth commit
@@ -85,6 +86,13 @@ func (m *memory) AcquireLease(ctx context.Context, holder string, ttl time.Durat
 	}
 	m.holder, m.epoch, m.expires = holder, max(m.epoch+1, time.Now().UnixMilli()), time.Now().Add(ttl)
 	return store.Lease{Epoch: m.epoch, TrustedUntil: time.Now().Add(ttl - ttl/10)}, true, nil
+}
+
+func (m *memory) Clock(ctx context.Context) (time.Time, error) {
+	if err := m.enter(ctx, "clock"); err != nil {
+		return time.Time{}, err
+	}
+	return time.Now().Add(m.ahead).UTC().Round(0), nil
 }
 
 func (m *memory) RenewLease(ctx context.Context, lease store.Lease, _ string, ttl time.Duration) (store.Lease, bool, error) {

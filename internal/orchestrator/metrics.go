@@ -18,6 +18,7 @@ type Metrics struct {
 	conflicts *prometheus.CounterVec
 	detection prometheus.Histogram
 	pending   prometheus.Histogram
+	ahead     prometheus.Gauge
 	census    census
 }
 
@@ -43,8 +44,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help:    "How long failovers were pending before they ended.",
 			Buckets: []float64{5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200},
 		}),
+		ahead: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "changeover_clock_ahead_seconds",
+			Help: "By how much this machine's clock is ahead of PostgreSQL's, compared once a minute. Decisions do not depend on it; tokens and certificates do.",
+		}),
 	}
-	reg.MustRegister(m.leader, m.failovers, m.conflicts, m.detection, m.pending, &m.census)
+	reg.MustRegister(m.leader, m.failovers, m.conflicts, m.detection, m.pending, m.ahead, &m.census)
 	return m
 }
 

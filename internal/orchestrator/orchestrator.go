@@ -28,6 +28,7 @@ const (
 	streamingEvery = 5 * time.Second
 	healthEvery    = 3 * time.Second
 	maintainEvery  = time.Hour
+	compareEvery   = time.Minute // clocks
 
 	// retryAtMost keeps the recovery from an outage of PostgreSQL within 5 s of its return.
 	retryAtMost = 2 * time.Second
@@ -45,6 +46,7 @@ type Store interface {
 	RenewLease(ctx context.Context, lease store.Lease, holder string, ttl time.Duration) (store.Lease, bool, error)
 	ReleaseLease(ctx context.Context, lease store.Lease, holder string) error
 	SucceedLease(ctx context.Context, lease store.Lease, holder string, ttl time.Duration) (store.Lease, bool, error)
+	Clock(ctx context.Context) (time.Time, error)
 	Load(ctx context.Context) (failover.Snapshot, error)
 	Begin(ctx context.Context, epoch int64, e failover.Effects, after store.Wait) store.Wait
 	PendingCommands(ctx context.Context, afterID int64, limit int) ([]store.Command, error)
@@ -115,6 +117,10 @@ type Orchestrator struct {
 	o       Options
 	patient *patient // is o.Store
 
+	// Of the goroutine that asks for the lease or renews it.
+	clock    clock
+	compared time.Time // when it was, with the database's
+
 	mu     sync.Mutex
 	status Status
 }
@@ -147,6 +153,7 @@ var errUntrusted = errors.New("the lease could not be renewed in time")
 func (o *Orchestrator) Run(ctx context.Context) {
 	failures := 0
 	for ctx.Err() == nil {
+		o.compareClocks(ctx)
 		lease, ok, err := o.o.Store.AcquireLease(ctx, o.o.Holder, ttl)
 		wait := acquireEvery
 		switch {
@@ -175,9 +182,10 @@ func (o *Orchestrator) Run(ctx context.Context) {
 //
 // A leader that takes too long gives the lease back, and lead returns slow: another replica may be nearer to PostgreSQL.
 func (o *Orchestrator) lead(ctx context.Context, lease store.Lease) (slow bool) {
+	c := o.clock // for all terms, so that time does not jump from one to the next
 	for failures := 0; ; {
 		began := time.Now()
-		err := o.term(ctx, lease)
+		err := o.term(ctx, lease, &c)
 		if time.Since(began) > time.Minute {
 			failures = 0
 			o.patient.reset()
@@ -208,7 +216,7 @@ func (o *Orchestrator) lead(ctx context.Context, lease store.Lease) (slow bool) 
 }
 
 // term leads for one term. It returns the error of the store that ended it; nil: the lease is lost, or ctx has ended.
-func (o *Orchestrator) term(ctx context.Context, lease store.Lease) error {
+func (o *Orchestrator) term(ctx context.Context, lease store.Lease, c *clock) error {
 	o.o.Log.Info("leading", "epoch", lease.Epoch, "holder", o.o.Holder)
 	o.o.Metrics.leader.Set(1)
 	o.setStatus(func(s *Status) { s.Leading, s.Epoch, s.Since = true, lease.Epoch, time.Now() })
@@ -217,7 +225,7 @@ func (o *Orchestrator) term(ctx context.Context, lease store.Lease) error {
 
 	var keeper sync.WaitGroup
 	keeper.Go(func() { o.keep(term, lease, end) })
-	err := newReign(o, lease.Epoch).run(term)
+	err := newReign(o, lease.Epoch).run(term, c)
 	lost := context.Cause(term) // before anything here ends the term
 	if lost == nil && errors.Is(err, store.ErrFenced) {
 		lost = err
@@ -277,6 +285,7 @@ func (o *Orchestrator) keep(term context.Context, lease store.Lease, end context
 		default:
 			lease, wait = next, renewEvery
 			expiry.Reset(time.Until(lease.TrustedUntil))
+			o.compareClocks(term)
 		}
 	}
 }

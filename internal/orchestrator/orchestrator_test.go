@@ -399,7 +399,7 @@ func TestInbox(t *testing.T) {
 		command := func(n int64, kind string, payload any) store.Command {
 			b, err := json.Marshal(payload)
 			require.NoError(t, err)
-			return store.Command{ID: n, Kind: kind, Payload: b, By: "operator", CreatedAt: time.Now()}
+			return store.Command{ID: n, Kind: kind, Payload: b, By: "operator"}
 		}
 		m.with(func() {
 			m.inbox = []store.Command{
@@ -465,7 +465,7 @@ func TestInboxIsPolled(t *testing.T) {
 		synctest.Wait()
 		m.with(func() {
 			for n := range int64(3*inboxBatch + 1) {
-				m.inbox = append(m.inbox, store.Command{ID: n + 1, Kind: store.CommandReport, Payload: json.RawMessage(`{"AgentID":"one"}`), CreatedAt: time.Now()})
+				m.inbox = append(m.inbox, store.Command{ID: n + 1, Kind: store.CommandReport, Payload: json.RawMessage(`{"AgentID":"one"}`)})
 			}
 		})
 		time.Sleep(inboxEvery)

@@ -19,6 +19,7 @@ import (
 type reign struct {
 	*Orchestrator
 	epoch   int64
+	clock   clock
 	state   *failover.State
 	sources map[string]GroupSources
 
@@ -59,8 +60,15 @@ func newReign(o *Orchestrator, epoch int64) *reign {
 }
 
 // run loads the state, finds what was missed meanwhile, and decides until ctx ends or the store fails.
-func (r *reign) run(ctx context.Context) error {
+func (r *reign) run(ctx context.Context, c *clock) error {
 	began := time.Now()
+	if !c.started() {
+		asked, err := askClock(ctx, r.o.Store)
+		if err != nil {
+			return err
+		}
+		*c = asked
+	}
 	snapshot, err := r.o.Store.Load(ctx)
 	if err != nil {
 		return err
@@ -69,7 +77,9 @@ func (r *reign) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	notAfter(&snapshot, now())
+	c.catchUp(latest(&snapshot)) // what is decided next comes after it
+	r.clock = *c
+	notAfter(&snapshot, r.clock.now())
 	r.state = failover.New(r.o.Settings, r.o.Groups, snapshot, newID)
 	for _, t := range snapshot.TDGs {
 		r.queue.listed[t.ID] = t.Roster
@@ -77,8 +87,8 @@ func (r *reign) run(ctx context.Context) error {
 	r.o.Metrics.begin(r.state, r.o.Groups)
 	defer r.o.Metrics.end()
 	defer r.settle()
-	r.queue.add(r.state.Step(failover.Streaming{Since: streaming}, now())) // whose desktop has the last word (R8), who is missed if it does not arrive (R12)
-	r.queue.add(r.state.Step(failover.Started{}, now()))
+	r.queue.add(r.state.Step(failover.Streaming{Since: streaming}, r.clock.now())) // whose desktop has the last word (R8), who is missed if it does not arrive (R12)
+	r.queue.add(r.state.Step(failover.Started{}, r.clock.now()))
 	r.commit(ctx)
 	for len(r.underway) > 0 {
 		<-r.underway[0].ended
@@ -99,8 +109,8 @@ func (r *reign) run(ctx context.Context) error {
 	failed := make(chan error, 1) // of those below that cannot go on
 	for _, s := range r.o.Sources {
 		s.Distributions.SetKnown(r.known(s.Group))
-		readers.Go(func() { s.Distributions.Run(ctx, emitTo(ctx, r.urgent)) })
-		readers.Go(func() { s.Agents.Run(ctx, emitTo(ctx, r.observed)) })
+		readers.Go(func() { s.Distributions.Run(ctx, r.emitTo(ctx, r.urgent)) })
+		readers.Go(func() { s.Agents.Run(ctx, r.emitTo(ctx, r.observed)) })
 	}
 	readers.Go(func() { r.readInbox(ctx) })
 	readers.Go(func() { r.readStreaming(ctx) })
@@ -118,9 +128,10 @@ func (r *reign) known(group string) []failover.TDGInfo {
 	return known
 }
 
-// emitTo sends observations to a queue, and waits while it is full.
-func emitTo(ctx context.Context, queue chan<- failover.Observation) func(failover.Observation) {
+// emitTo sends observations to a queue, and waits while it is full. Readers tell this machine's time.
+func (r *reign) emitTo(ctx context.Context, queue chan<- failover.Observation) func(failover.Observation) {
 	return func(o failover.Observation) {
+		o = r.clock.observed(o)
 		select {
 		case queue <- o:
 		case <-ctx.Done():
@@ -128,10 +139,15 @@ func emitTo(ctx context.Context, queue chan<- failover.Observation) func(failove
 	}
 }
 
-// newID makes the id of a failover.
-func newID(time.Time) string { return uuid.Must(uuid.NewV7()).String() }
-
-func now() time.Time { return time.Now().UTC() }
+// newID makes the id of a failover: a UUIDv7 of the time by which is decided.
+func newID(now time.Time) string {
+	id := uuid.Must(uuid.NewV7())
+	ms := uint64(now.UnixMilli())
+	for i := range 6 {
+		id[i] = byte(ms >> (40 - 8*i))
+	}
+	return id.String()
+}
 
 // loop decides: it takes what has been observed, has what that changed committed, and tells the readers what to read next. While
 // commits are under way it goes on deciding, up to a bound, and what it decides on shares the next one.
@@ -203,14 +219,14 @@ func (r *reign) take(ctx context.Context, o failover.Observation) {
 		return
 	}
 	r.steps++
-	r.queue.add(r.state.Step(o, now()))
+	r.queue.add(r.state.Step(o, r.clock.now()))
 	r.queue.then(func() { r.o.Metrics.observe(o) })
 }
 
 // takeCommands applies commands of the inbox. Each gets a result.
 func (r *reign) takeCommands(ctx context.Context, c commands) {
 	for _, command := range c.list {
-		o, err := parse(command)
+		o, err := parse(command, r.clock.of(c.at))
 		if err != nil {
 			r.queue.add(failover.Effects{Results: []failover.Result{{
 				CommandID: command.ID, Outcome: failover.OutcomeRefused, Detail: err.Error(),
@@ -268,7 +284,7 @@ func (r *reign) committed() error {
 	for _, id := range c.agents {
 		delete(r.locked, id)
 	}
-	r.o.Metrics.committed(c.Effects, time.Now())
+	r.o.Metrics.committed(c.Effects, r.clock.now())
 	c.done()
 	if len(c.TDGs)+len(c.Groups) > 0 {
 		r.tellRosters()
@@ -290,7 +306,7 @@ func (r *reign) tellWork(now bool) {
 	if !now && began.Sub(r.toldAt) < 20*r.toldTook {
 		return
 	}
-	work := r.state.Work(began.UTC())
+	work := r.clock.work(r.state.Work(r.clock.of(began)))
 	busy := len(work.Drain)+len(work.Lookups) > 0
 	if busy || r.busy {
 		for _, s := range r.o.Sources {
@@ -310,7 +326,7 @@ func (r *reign) tellRosters() {
 		tdgs := r.state.TDGsOf(c.Name)
 		if g := r.state.Group(c.Name); len(tdgs) > 1 || len(c.TDGs) > 0 || g.ListedAt.IsZero() {
 			for _, t := range tdgs {
-				rosters = append(rosters, agents.Roster{TDG: t.ID, ARN: t.ARN, Progress: t.Roster})
+				rosters = append(rosters, agents.Roster{TDG: t.ID, ARN: t.ARN, Progress: r.clock.roster(t.Roster)})
 			}
 		}
 		same := func(a, b agents.Roster) bool { return a.TDG == b.TDG && a.ARN == b.ARN }
@@ -337,7 +353,7 @@ func (r *reign) readInbox(ctx context.Context) {
 			failing = true
 		case len(list) > 0:
 			failing = false
-			c := commands{list: list, done: make(chan struct{})}
+			c := commands{list: list, at: time.Now(), done: make(chan struct{})}
 			select {
 			case r.inbox <- c:
 			case <-ctx.Done():
@@ -364,7 +380,7 @@ func (r *reign) readInbox(ctx context.Context) {
 
 // readStreaming tells which agents have an open event stream (R8, R12). While that cannot be read the last answer stands.
 func (r *reign) readStreaming(ctx context.Context) {
-	emit := emitTo(ctx, r.observed)
+	emit := r.emitTo(ctx, r.observed)
 	failing := false
 	for sleep(ctx, streamingEvery) {
 		since, err := r.o.Store.StreamingAgents(ctx)
@@ -386,7 +402,7 @@ func (r *reign) saveHealth(ctx context.Context, failed chan<- error) {
 	}
 	failing := false
 	for {
-		err := r.o.Store.SaveHealth(ctx, r.epoch, r.o.Health())
+		err := r.o.Store.SaveHealth(ctx, r.epoch, r.clock.health(r.o.Health()))
 		switch {
 		case ctx.Err() != nil:
 			return

@@ -240,6 +240,7 @@ type replica struct {
 	c                      *cluster
 	n                      int
 	program, file, address string
+	environment            []string // besides this process's
 	process                *exec.Cmd
 	done                   chan struct{} // closed when the process has ended and all that it said is read
 
@@ -286,6 +287,7 @@ func (r *replica) start() {
 func (r *replica) launch() {
 	r.t.Helper()
 	r.process = exec.Command(r.program, "serve", "--config", r.file)
+	r.process.Env = append(os.Environ(), r.environment...)
 	stderr, err := r.process.StderrPipe()
 	require.NoError(r.t, err)
 	require.NoError(r.t, r.process.Start())
@@ -388,7 +390,16 @@ func (r *replica) memory() int {
 
 // try asks for a path once.
 func (r *replica) try(path string) (status int, body []byte) {
-	answer, err := r.c.client.Get("http://" + r.address + path)
+	request, err := http.NewRequest(http.MethodGet, "http://"+r.address+path, nil)
+	if err != nil {
+		return 0, []byte(err.Error())
+	}
+	return r.send(request)
+}
+
+// send sends one request.
+func (r *replica) send(request *http.Request) (status int, body []byte) {
+	answer, err := r.c.client.Do(request)
 	if err != nil {
 		return 0, []byte(err.Error())
 	}

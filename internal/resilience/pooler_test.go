@@ -26,7 +26,7 @@ func pooler(t *testing.T, database string) string {
 	if err != nil {
 		program = "/usr/sbin/pgbouncer" // Debian's, which is not in everybody's PATH
 		if _, err := os.Stat(program); err != nil {
-			t.Skip("there is no pgbouncer; 'scripts/setup faults' installs it")
+			t.Skip("there is no pgbouncer; 'scripts/setup' installs it")
 		}
 	}
 	server, err := pgx.ParseConfig(database)

@@ -29,7 +29,7 @@ type Command struct {
 	Payload   json.RawMessage
 	By        string // who asked
 	RequestID string
-	CreatedAt time.Time // the database's clock
+	Age       time.Duration // when it was read, by the database's clock
 }
 
 // Submit puts a command into the inbox and an entry into the audit, in one transaction, and rings the leader's doorbell: what
@@ -141,7 +141,7 @@ func (s *Store) PendingCommands(ctx context.Context, afterID int64, limit int) (
 	}
 	commands = make([]Command, len(rows))
 	for i, r := range rows {
-		commands[i] = Command{ID: r.CommandID, Kind: r.Kind, Payload: r.Payload, By: r.SentBy, RequestID: r.RequestID, CreatedAt: r.CreatedAt.Time}
+		commands[i] = Command{ID: r.CommandID, Kind: r.Kind, Payload: r.Payload, By: r.SentBy, RequestID: r.RequestID, Age: max(r.ReadAt.Time.Sub(r.CreatedAt.Time), 0)}
 	}
 	return commands, nil
 }

@@ -176,6 +176,17 @@ func (s *Store) ReleaseLease(ctx context.Context, lease Lease, holder string) (e
 	return wrap(err, "release the lease")
 }
 
+// Clock asks for the database's clock, by which leaders decide. It was that time when the answer came, or later, at most by the time that the call took.
+func (s *Store) Clock(ctx context.Context) (_ time.Time, err error) {
+	ctx, done := s.call(ctx, "clock", quickTimeout, &err)
+	defer done()
+	now, err := s.q.Clock(ctx, s.lease)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the clock: %w", err)
+	}
+	return now.Time.UTC(), nil
+}
+
 // fence locks the lease row for the transaction and refuses every epoch but the current one.
 func (s *Store) fence(ctx context.Context, tx pgx.Tx, epoch int64) error {
 	if err := s.bound(ctx, tx, lockInCommit); err != nil {

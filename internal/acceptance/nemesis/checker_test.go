@@ -508,7 +508,14 @@ func (c *checker) wanted(rule string, f *told, e *logged, region, cause string) 
 		}
 		split = split || target == ""
 	}
-	if split && (cause == "presence" || cause == "desktop") {
+	// A leader that has just begun knows what those before it were told last, however long nobody decided.
+	for _, target := range c.inherited(p.tdg, e, lately) {
+		if target == region {
+			return
+		}
+		split = split || target == ""
+	}
+	if split && (cause == "presence" || cause == "desktop" || rule == "R10" && c.saidThat(f.agent, region, e.at)) {
 		return
 	}
 	first := "none"
@@ -517,6 +524,36 @@ func (c *checker) wanted(rule string, f *told, e *logged, region, cause string) 
 	}
 	c.wrong(rule, "%s of agent %s, event %d (%s): the Regions' last answers about %q at %s were %v, answered at all: %t; of %d answers the first is of %s",
 		e.event, f.agent, e.seq, cause, p.tdg, e.at.Format(clock), current, anybody, len(c.r.targets), first)
+}
+
+// inherited are the last answers about a group to those who led before, if who decided on an event had led no longer than a while.
+func (c *checker) inherited(tdg string, e *logged, lately time.Duration) (targets []string) {
+	_, since := c.leader(e.epoch)
+	if e.at.Sub(since) > lately {
+		return nil
+	}
+	led := map[int]bool{}
+	for _, r := range c.r.reigns {
+		led[r.replica] = led[r.replica] || r.epoch < e.epoch
+	}
+	type question struct {
+		replica int
+		region  string
+	}
+	last := map[question]string{}
+	for i := range c.r.targets {
+		if a := &c.r.targets[i]; led[a.replica] && a.tdg == tdg && a.begun.Before(since) {
+			last[question{a.replica, a.region}] = a.target
+		}
+	}
+	return slices.Collect(maps.Values(last))
+}
+
+// saidThat says whether the agent's desktop reported, before a time, that it works in a Region or goes there.
+func (c *checker) saidThat(agent, region string, before time.Time) bool {
+	return slices.ContainsFunc(c.r.reports, func(r report) bool {
+		return r.agent == agent && r.sent.Before(before) && (r.region == region || r.next == region)
+	})
 }
 
 // client follows what a client heard over all its connections.

@@ -502,6 +502,21 @@ func TestCheckerFollowsHistory(t *testing.T) {
 	}
 }
 
+// In a split the agent's desktop takes back what a distribution began, and nobody else does (R1, R10).
+func TestCheckerKnowsWhoCancelsInASplit(t *testing.T) {
+	r := sound()
+	for i := range r.targets {
+		if x := &r.targets[i]; x.begun.After(after(7)) && x.begun.Before(after(11)) && x.target == west {
+			x.target = ""
+		}
+	}
+	require.NotEmpty(t, check(r))
+	r.reports = append(r.reports, report{agent: "b", looked: after(10.5), sent: after(10.6), region: west})
+	require.NotEmpty(t, check(r))
+	r.reports = append(r.reports, report{agent: "a", looked: after(10.5), sent: after(10.6), region: west})
+	require.Empty(t, check(r))
+}
+
 // With global routing a call that turns out to be the new Region's does not hold (R20); with regional routing there is no such thing.
 func TestCheckerKnowsGlobalRouting(t *testing.T) {
 	r := sound()

@@ -8,7 +8,7 @@ ORDER BY c.n
 RETURNING command_id;
 
 -- name: PendingCommands :many
-SELECT command_id, kind, payload, sent_by, request_id, created_at
+SELECT command_id, kind, payload, sent_by, request_id, created_at, clock_timestamp()::timestamptz AS read_at
 FROM inbox WHERE done_at IS NULL AND command_id > @after_id ORDER BY command_id LIMIT @max_rows;
 
 -- name: CommandResult :one

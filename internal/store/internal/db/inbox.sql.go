@@ -73,7 +73,7 @@ func (q *Queries) CommandResult(ctx context.Context, db DBTX, commandID int64) (
 }
 
 const pendingCommands = `-- name: PendingCommands :many
-SELECT command_id, kind, payload, sent_by, request_id, created_at
+SELECT command_id, kind, payload, sent_by, request_id, created_at, clock_timestamp()::timestamptz AS read_at
 FROM inbox WHERE done_at IS NULL AND command_id > $1 ORDER BY command_id LIMIT $2
 `
 
@@ -89,6 +89,7 @@ type PendingCommandsRow struct {
 	SentBy    string
 	RequestID string
 	CreatedAt pgtype.Timestamptz
+	ReadAt    pgtype.Timestamptz
 }
 
 func (q *Queries) PendingCommands(ctx context.Context, db DBTX, arg PendingCommandsParams) ([]PendingCommandsRow, error) {
@@ -107,6 +108,7 @@ func (q *Queries) PendingCommands(ctx context.Context, db DBTX, arg PendingComma
 			&i.SentBy,
 			&i.RequestID,
 			&i.CreatedAt,
+			&i.ReadAt,
 		); err != nil {
 			return nil, err
 		}
