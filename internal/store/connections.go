@@ -40,7 +40,7 @@ func (s *Store) SyncConnections(ctx context.Context, replica string, opened []Co
 	for _, c := range opened {
 		params.ConnectionIds = append(params.ConnectionIds, text(c.ID))
 		params.AgentIds = append(params.AgentIds, text(c.AgentID))
-		params.Sinces = append(params.Sinces, timestamp(c.Since))
+		params.Ages = append(params.Ages, max(time.Since(c.Since), 0).Microseconds())
 		params.LastEventIds = append(params.LastEventIds, text(c.LastEventID))
 		params.RemoteAddresses = append(params.RemoteAddresses, text(c.RemoteAddr))
 	}

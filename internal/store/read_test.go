@@ -285,13 +285,17 @@ func TestConnectionsOfReplicas(t *testing.T) {
 	list := func(agent string) []store.Connection {
 		got, _, err := s.Connections(ctx, agent, store.Page{})
 		require.NoError(t, err)
+		for i := range got { // as old as they were said to be, on the database's clock
+			got[i].Since = got[i].Since.Add(30 * time.Second).Truncate(time.Minute)
+		}
 		return got
 	}
 	require.Equal(t, []store.Connection{one, three, two}, list(""))
 	require.Equal(t, []store.Connection{one, three}, list("agent-1"))
 	streaming, err := s.StreamingAgents(ctx)
 	require.NoError(t, err)
-	require.Equal(t, map[string]time.Time{"agent-1": start}, streaming, "since when the oldest is open")
+	require.Len(t, streaming, 1)
+	require.WithinDuration(t, start, streaming["agent-1"], 30*time.Second, "since when the oldest is open")
 
 	// A replica that is silent counts for nothing, and counts again when it is back.
 	exec(t, conn, "UPDATE replicas SET heartbeat_at = now() - interval '61 s' WHERE replica = 'a'")

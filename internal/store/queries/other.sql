@@ -2,9 +2,10 @@
 INSERT INTO replicas (replica, heartbeat_at) VALUES (@replica, clock_timestamp())
 ON CONFLICT (replica) DO UPDATE SET heartbeat_at = excluded.heartbeat_at;
 
+-- OpenConnections is told the ages of the connections, in microseconds, so that their times are the database's.
 -- name: OpenConnections :exec
 INSERT INTO connections (connection_id, replica, agent_id, since, last_event_id, remote_address)
-SELECT unnest(@connection_ids::text[]), @replica::text, unnest(@agent_ids::text[]), unnest(@sinces::timestamptz[]),
+SELECT unnest(@connection_ids::text[]), @replica::text, unnest(@agent_ids::text[]), clock_timestamp() - unnest(@ages::bigint[]) * interval '1 microsecond',
     unnest(@last_event_ids::text[]), unnest(@remote_addresses::text[])
 ON CONFLICT (connection_id) DO NOTHING;
 

@@ -134,7 +134,7 @@ func (q *Queries) OldestProgram(ctx context.Context, db DBTX) (int64, error) {
 
 const openConnections = `-- name: OpenConnections :exec
 INSERT INTO connections (connection_id, replica, agent_id, since, last_event_id, remote_address)
-SELECT unnest($1::text[]), $2::text, unnest($3::text[]), unnest($4::timestamptz[]),
+SELECT unnest($1::text[]), $2::text, unnest($3::text[]), clock_timestamp() - unnest($4::bigint[]) * interval '1 microsecond',
     unnest($5::text[]), unnest($6::text[])
 ON CONFLICT (connection_id) DO NOTHING
 `
@@ -143,17 +143,18 @@ type OpenConnectionsParams struct {
 	ConnectionIds   []string
 	Replica         string
 	AgentIds        []string
-	Sinces          []pgtype.Timestamptz
+	Ages            []int64
 	LastEventIds    []string
 	RemoteAddresses []string
 }
 
+// OpenConnections is told the ages of the connections, in microseconds, so that their times are the database's.
 func (q *Queries) OpenConnections(ctx context.Context, db DBTX, arg OpenConnectionsParams) error {
 	_, err := db.Exec(ctx, openConnections,
 		arg.ConnectionIds,
 		arg.Replica,
 		arg.AgentIds,
-		arg.Sinces,
+		arg.Ages,
 		arg.LastEventIds,
 		arg.RemoteAddresses,
 	)
