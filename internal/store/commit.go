@@ -293,7 +293,7 @@ func (s *Store) write(ctx context.Context, tx pgx.Tx, r *rows) error {
 // encode turns effects into columns. The failovers of changed agents are written whether or not they are among the changed
 // ones: what Load gives back must not depend on it.
 func encode(e *failover.Effects) (*rows, error) {
-	r := &rows{}
+	r := &rows{agents: agentColumns(len(e.Agents))}
 	removed := make(map[string]bool, len(e.RemovedAgents))
 	for _, id := range e.RemovedAgents {
 		id = text(id)

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgtype"
+
 	"changeover/internal/failover"
 	"changeover/internal/store/internal/db"
 )
@@ -24,6 +26,21 @@ type agentMemory struct {
 	PresenceRegion string                 `json:"presenceRegion,omitempty"`
 	PresenceCount  int                    `json:"presenceCount,omitempty"`
 	SeenPass       int64                  `json:"seenPass,omitempty"`
+}
+
+// agentColumns have room for n agents: columns that grow by and by take twice the memory.
+func agentColumns(n int) (p db.UpsertAgentsParams) {
+	for _, column := range []*[]string{
+		&p.AgentIds, &p.Usernames, &p.FailoverGroups, &p.TdgIds, &p.RoutingProfiles, &p.ActiveRegions, &p.RegionSources, &p.States, &p.NextRegions,
+		&p.FailoverIds, &p.LastFailoverIds,
+	} {
+		*column = make([]string, 0, n)
+	}
+	for _, column := range []*[][]byte{&p.Standbys, &p.Errors, &p.Memories} {
+		*column = make([][]byte, 0, n)
+	}
+	p.ObservedAts, p.Streamings = make([]pgtype.Timestamptz, 0, n), make([]bool, 0, n)
+	return p
 }
 
 func (e *encoder) agent(p *db.UpsertAgentsParams, a *failover.Agent) {

@@ -59,17 +59,18 @@ type resumption struct {
 // it can be written to.
 const maxPending = 16
 
-// tell hands over a live event, in its turn. Where too many wait already, the stream is not live any more: its writer finds the rest
+// tell hands over live events, in their turn. Where too many wait already, the stream is not live any more: its writer finds the rest
 // in the log. Nobody waits for it. The caller holds the Hub's mutex.
-func (c *conn) tell(f *frame) {
+func (c *conn) tell(frames []*frame) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case !c.live || c.ending != "":
-	case len(c.pending) >= maxPending:
+	case len(c.pending) >= maxPending, len(frames) > maxPending:
 		c.live = false
+		c.wake()
 	default:
-		c.pending = append(c.pending, f)
+		c.pending = append(c.pending, frames...)
 		c.wake()
 	}
 }

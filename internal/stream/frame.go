@@ -142,7 +142,7 @@ func oneLine(data []byte, valid bool) ([]byte, error) {
 	if !valid {
 		return nil, fmt.Errorf("no JSON: %.80q", data)
 	}
-	if bytes.ContainsAny(data, "\r\n") || data[0] != '{' {
+	if bytes.IndexByte(data, '\n') >= 0 || bytes.IndexByte(data, '\r') >= 0 || data[0] != '{' {
 		var b bytes.Buffer
 		if err := json.Compact(&b, data); err != nil {
 			return nil, err

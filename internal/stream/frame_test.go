@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -35,8 +36,10 @@ func written(t testing.TB, events ...*sse.Event) string {
 func frameOf(row store.LogEvent) (f *frame, ok bool) {
 	h := &Hub{encoder: newEncoder(), log: logtest.New(nil)}
 	defer h.encoder.close()
-	_, valid := readData(&row)
-	if valid != json.Valid(row.Data) {
+	d, valid := readData(&row)
+	var want eventData
+	err := json.Unmarshal(row.Data, &want)
+	if valid != json.Valid(row.Data) || d != nil != (err == nil) || d != nil && !reflect.DeepEqual(*d, want) {
 		panic("readData and encoding/json do not agree on " + strconv.Quote(string(row.Data)))
 	}
 	events := []*sse.Event{h.eventOf("log", &row, valid)}

@@ -2,8 +2,6 @@ package stream
 
 import (
 	"cmp"
-	"encoding/json"
-	"errors"
 	"slices"
 	"sort"
 	"strings"
@@ -241,35 +239,6 @@ func (m *memory) viewsFor(agentID string) []*store.AgentView {
 	}
 	slices.SortFunc(views, func(a, b *store.AgentView) int { return strings.Compare(a.AgentID, b.AgentID) })
 	return views
-}
-
-// eventData is what views take from the data that desktops get, so a view can hold nothing that they were not told.
-type eventData struct {
-	ActiveRegion     string                `json:"activeRegion"`
-	State            failover.AgentState   `json:"state"`
-	NextActiveRegion string                `json:"nextActiveRegion"`
-	ContactIDs       []string              `json:"contactIds"`
-	Errors           []failover.SetupError `json:"configureErrors"`
-	Code             string                `json:"code"`
-	Message          string                `json:"message"`
-}
-
-// decodeData reads an event's data. Events of a newer version may not be readable; they change nothing until the next
-// snapshot tells.
-func decodeData(row *store.LogEvent) *eventData {
-	d, _ := readData(row)
-	return d
-}
-
-// readData reads an event's data, and says whether it is JSON at all.
-func readData(row *store.LogEvent) (d *eventData, valid bool) {
-	d = &eventData{}
-	err := json.Unmarshal(row.Data, d)
-	if err == nil {
-		return d, true
-	}
-	var other *json.UnmarshalTypeError
-	return nil, errors.As(err, &other)
 }
 
 // nextView returns the view after an event.

@@ -260,11 +260,18 @@ func (h *Hub) apply(logID string, rows []store.LogEvent) {
 		}
 		frames := h.framesOf(part, events)
 		h.mu.Lock()
-		for i, f := range frames {
-			h.mem.add(&part[i], data[i], f)
-			for c := h.agents[f.agentID]; c != nil; c = c.nextConn {
-				c.tell(f)
+		for len(frames) > 0 {
+			n := 1 // an agent's events that follow each other, as those of a shift do, are told together: one write, not two
+			for n < len(frames) && frames[n].agentID == frames[0].agentID {
+				n++
 			}
+			for i, f := range frames[:n] {
+				h.mem.add(&part[i], data[i], f)
+			}
+			for c := h.agents[frames[0].agentID]; c != nil; c = c.nextConn {
+				c.tell(frames[:n])
+			}
+			frames, part, data = frames[n:], part[n:], data[n:]
 		}
 		h.wake()
 		h.mu.Unlock()
