@@ -17,7 +17,8 @@ import { AgentPage } from "./pages/agent";
 import { Shifts } from "./pages/shifts";
 import { ShiftPage } from "./pages/shift";
 import { Controls } from "./pages/controls";
-import { Webhooks } from "./pages/webhooks";
+import { DrillPage, Drills } from "./pages/drills";
+import { WebhookPage, Webhooks } from "./pages/webhooks";
 import { Audit } from "./pages/audit";
 
 interface Page {
@@ -38,7 +39,8 @@ const pages: Page[] = [
   { name: "agents", key: "a", title: "Agents", list: Agents, one: AgentPage },
   { name: "controls", key: "c", title: "Controls", list: Controls },
   { name: "shifts", key: "s", title: "Shifts", list: Shifts, one: ShiftPage },
-  { name: "webhooks", key: "w", title: "Webhooks", list: Webhooks },
+  { name: "drills", key: "d", title: "Drills", list: Drills, one: DrillPage },
+  { name: "webhooks", key: "w", title: "Webhooks", list: Webhooks, one: WebhookPage },
   { name: "audit", key: "u", title: "Audit", list: Audit, shown: () => may("admin") },
 ];
 

@@ -111,46 +111,48 @@ export function Table<T>(p: TableProps<T>) {
   return (
     <div class="table" role="grid" aria-label={p.label} aria-rowcount={p.more ? (p.total ?? -1) : rows.length + 1} aria-multiselectable={p.onSelect ? true : undefined} aria-busy={p.loading || undefined}>
       <div class="view" ref={view} role="presentation" onScroll={(e) => setScroll({ top: e.currentTarget.scrollTop, height: e.currentTarget.clientHeight })} onKeyDown={onKeyDown}>
-        <div class="head" role="rowgroup">
-          <div role="row" aria-rowindex={1} style={{ gridTemplateColumns: columns }}>
-            {p.onSelect && (
-              <div role="columnheader">
-                <input type="checkbox" aria-label="Select all that are loaded" checked={!!all} disabled={rows.length === 0}
-                  onChange={() => p.onSelect!(all ? new Set() : new Set(rows.map(p.rowKey)))} />
-              </div>
-            )}
-            {p.columns.map((c) => {
-              const sorted = c.sort && p.sorting?.by === c.sort ? (p.sorting.descending ? "descending" : "ascending") : undefined;
+        <div class="sheet" role="presentation">
+          <div class="head" role="rowgroup">
+            <div role="row" aria-rowindex={1} style={{ gridTemplateColumns: columns }}>
+              {p.onSelect && (
+                <div role="columnheader">
+                  <input type="checkbox" aria-label="Select all that are loaded" checked={!!all} disabled={rows.length === 0}
+                    onChange={() => p.onSelect!(all ? new Set() : new Set(rows.map(p.rowKey)))} />
+                </div>
+              )}
+              {p.columns.map((c) => {
+                const sorted = c.sort && p.sorting?.by === c.sort ? (p.sorting.descending ? "descending" : "ascending") : undefined;
+                return (
+                  <div key={c.name} role="columnheader" class={c.number ? "number" : undefined} aria-sort={sorted}>
+                    {c.sort && p.onSort
+                      ? <button type="button" class="plain" onClick={() => p.onSort!({ by: c.sort!, descending: sorted === "ascending" })}>{c.title}<i aria-hidden="true">{sorted === "descending" ? "▼" : sorted ? "▲" : ""}</i></button>
+                      : c.title}
+                  </div>
+                );
+              })}
+            </div>
+          </div>
+          <div class="body" role="rowgroup" style={{ height: `${rows.length * rowHeight}px` }}>
+            {rows.slice(from, to).map((row, i) => {
+              const index = from + i;
+              const key = p.rowKey(row);
               return (
-                <div key={c.name} role="columnheader" class={c.number ? "number" : undefined} aria-sort={sorted}>
-                  {c.sort && p.onSort
-                    ? <button type="button" class="plain" onClick={() => p.onSort!({ by: c.sort!, descending: sorted === "ascending" })}>{c.title}<i aria-hidden="true">{sorted === "descending" ? "▼" : sorted ? "▲" : ""}</i></button>
-                    : c.title}
+                <div key={key} role="row" aria-rowindex={index + 2} aria-selected={p.selected ? p.selected.has(key) : undefined} data-row={index} tabIndex={index === active ? 0 : -1}
+                  class={p.onOpen ? "opens" : undefined} style={{ top: `${index * rowHeight}px`, gridTemplateColumns: columns }}
+                  onFocus={() => setFocused(index)}
+                  onClick={(e) => {
+                    if (!(e.target as HTMLElement).closest("a, button, input, label") && p.onOpen && !getSelection()?.toString()) p.onOpen(row);
+                  }}>
+                  {p.onSelect && (
+                    <div role="gridcell">
+                      <input type="checkbox" tabIndex={-1} aria-label="Select" checked={p.selected!.has(key)} onClick={(e) => { e.preventDefault(); toggle(index, e.shiftKey); }} />
+                    </div>
+                  )}
+                  {p.columns.map((c) => <div key={c.name} role="gridcell" class={c.number ? "number" : undefined}>{c.cell(row)}</div>)}
                 </div>
               );
             })}
           </div>
-        </div>
-        <div class="body" role="rowgroup" style={{ height: `${rows.length * rowHeight}px` }}>
-          {rows.slice(from, to).map((row, i) => {
-            const index = from + i;
-            const key = p.rowKey(row);
-            return (
-              <div key={key} role="row" aria-rowindex={index + 2} aria-selected={p.selected ? p.selected.has(key) : undefined} data-row={index} tabIndex={index === active ? 0 : -1}
-                class={p.onOpen ? "opens" : undefined} style={{ top: `${index * rowHeight}px`, gridTemplateColumns: columns }}
-                onFocus={() => setFocused(index)}
-                onClick={(e) => {
-                  if (!(e.target as HTMLElement).closest("a, button, input, label") && p.onOpen && !getSelection()?.toString()) p.onOpen(row);
-                }}>
-                {p.onSelect && (
-                  <div role="gridcell">
-                    <input type="checkbox" tabIndex={-1} aria-label="Select" checked={p.selected!.has(key)} onClick={(e) => { e.preventDefault(); toggle(index, e.shiftKey); }} />
-                  </div>
-                )}
-                {p.columns.map((c) => <div key={c.name} role="gridcell" class={c.number ? "number" : undefined}>{c.cell(row)}</div>)}
-              </div>
-            );
-          })}
         </div>
         {rows.length === 0 && !p.loading && <p class="empty">{p.empty}</p>}
         {rows.length === 0 && p.loading && <div class="skeleton" aria-hidden="true">{Array.from({ length: 8 }, (_, i) => <span key={i} />)}</div>}

@@ -1,0 +1,316 @@
+package console_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"changeover/internal/api/auth/dextest"
+	"changeover/internal/app"
+	"changeover/internal/config"
+	"changeover/internal/connectsim"
+	"changeover/internal/logtest"
+	"changeover/internal/postgres/postgrestest"
+)
+
+func TestMain(m *testing.M) {
+	for name, value := range map[string]string{
+		"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true",
+		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
+	} {
+		if err := os.Setenv(name, value); err != nil {
+			panic(err)
+		}
+	}
+	postgrestest.Main(m)
+}
+
+// patience is for one scenario; on an idle machine the longest takes a sixth of it.
+const patience = 3 * time.Minute
+
+// TestBrowser drives the console in Chromium, against the real service, the simulator and PostgreSQL. What happens is in
+// test/scenarios.mjs, which gets a stack of its own for each scenario, and leaves screenshots in .cache/console.
+func TestBrowser(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: no browser is driven")
+	}
+	browser := tools(t)
+	for name, o := range map[string]options{
+		"operations": {agents: 40, webhooks: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			play(t, browser, name, o, patience)
+		})
+	}
+}
+
+func play(t *testing.T, browser, name string, o options, patience time.Duration) {
+	s := newStack(t, o)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "node", "test/run.mjs", name)
+	cmd.Env = append(os.Environ(), "CHROMIUM="+browser, "STACK="+s.describe())
+	cmd.WaitDelay = 10 * time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s\nlog of the service:\n%s", err, out, s.logged())
+	} else if testing.Verbose() {
+		t.Logf("%s", out)
+	}
+}
+
+// tools finds Chromium and installs what package-lock.json names.
+func tools(t *testing.T) (browser string) {
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			browser = path
+			break
+		}
+	}
+	if browser == "" {
+		t.Fatal("Chromium is not installed: the console is tested in it. Run scripts/setup, or the tests with -short")
+	}
+	out, err := exec.CommandContext(t.Context(), "../../scripts/npm-ci").CombinedOutput()
+	require.NoError(t, err, "npm ci of web/console needs Node 20 with npm, and the npm registry once: run scripts/setup\n%s", out)
+	return browser
+}
+
+// options of a stack.
+type options struct {
+	agents   int
+	dex      bool // people sign in; else every caller is admin
+	webhooks bool // to a receiver that the scenario can break
+}
+
+// host is where browsers find the service that has people sign in; run.mjs has Chromium connect to its address.
+const host = "changeover.example.com"
+
+// stack is the service and everything around it.
+type stack struct {
+	t      *testing.T
+	sim    *connectsim.Sim
+	config *config.Config
+	urls   map[string]string
+	people []dextest.User
+	answer atomic.Int64 // of the receiver of webhooks: a status
+	mu     sync.Mutex
+	app    *app.App
+	text   bytes.Buffer // what the service logged
+}
+
+func newStack(t *testing.T, o options) *stack {
+	s := &stack{t: t, urls: map[string]string{}}
+	s.sim = connectsim.New(connectsim.Config{Agents: o.agents, MoveDelay: -1}) // nobody does anything by themselves, and moves at once
+	s.serve("sim", s.sim.Handler())
+	s.config = s.configuration()
+	if o.webhooks {
+		s.answer.Store(http.StatusNoContent)
+		url := s.serve("receiver", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(int(s.answer.Load())) }))
+		s.config.Webhooks = []config.Webhook{{
+			Name: "pager", URL: config.Secret(url), SigningKey: config.Secret(logtest.Secret("a key for the tests of the console")), Events: []string{"failoverDetected", "failoverCompleted"},
+		}}
+	}
+	if o.dex {
+		s.signIn()
+	}
+	require.NoError(t, s.start())
+	t.Cleanup(func() {
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	s.urls["console"] = "http://" + s.config.HTTP.Listen
+	if o.dex {
+		s.urls["console"] = "https://" + host
+	}
+	s.serve("control", s.control())
+	return s
+}
+
+// serve runs a server until the test ends.
+func (s *stack) serve(name string, h http.Handler) string {
+	server := httptest.NewServer(h)
+	s.t.Cleanup(func() { server.CloseClientConnections(); server.Close() })
+	s.urls[name] = server.URL
+	return server.URL
+}
+
+func (s *stack) configuration() *config.Config {
+	c := config.Default()
+	c.HTTP.Listen = "127.0.0.1:0"
+	c.Database.URL = config.Secret(postgrestest.NewDatabase(s.t))
+	c.Auth.Mode = config.AuthNone
+	c.Connect = config.Connect{RequestsPerSecond: 100, Burst: 100, RequestTimeout: 5 * time.Second}
+	c.Poll.DistributionInterval, c.Poll.AgentInterval, c.Poll.DrainInterval = 300*time.Millisecond, 2*time.Second, 300*time.Millisecond
+	c.Stream.Drain, c.Stream.Heartbeat, c.Stream.Retry = 200*time.Millisecond, time.Second, 500*time.Millisecond
+	group := config.FailoverGroup{Name: "main", Routing: config.Regional}
+	for _, region := range s.sim.Regions() {
+		group.Instances = append(group.Instances, config.Instance{
+			Region: region, InstanceID: s.sim.InstanceID(), CCPURL: "https://" + region + ".example.com/ccp-v2/", Endpoint: s.urls["sim"],
+		})
+	}
+	c.FailoverGroups = []config.FailoverGroup{group}
+	return c
+}
+
+// signIn has a real identity provider, with one person for each role, and TLS, as the session's cookie wants it.
+func (s *stack) signIn() {
+	redirect := "https://" + host + "/console/auth/callback"
+	secret := logtest.Secret("the-console's-secret-at-dex")
+	for _, role := range []string{"viewer", "operator", "admin"} {
+		address := role + "@acme.example"
+		s.people = append(s.people, dextest.User{
+			ID: "u-" + role, Email: address, Password: logtest.Secret(role + "'s password"), PreferredUsername: address, Groups: []string{"changeover-" + role},
+		})
+	}
+	dex := dextest.Start(s.t, dextest.Config{
+		Clients: []dextest.Client{{ID: "changeover", TrustedPeers: []string{"console"}}, {ID: "console", Secret: secret, RedirectURIs: []string{redirect}}},
+		Users:   s.people, TokenLife: time.Hour,
+	})
+	s.config.Auth = config.Auth{
+		Mode: config.AuthJWT, Issuer: dex.Issuer(), Audience: "changeover", AgentClaim: "preferred_username", RolesClaim: "groups", SameSite: "strict",
+		Login: config.Login{
+			ClientID: "console", ClientSecret: config.Secret(secret), RedirectURL: redirect,
+			Scopes: []string{"profile", "email", "groups", "audience:server:client_id:changeover"},
+		},
+	}
+	s.config.HTTP.TLSCert, s.config.HTTP.TLSKey = certificate(s.t)
+}
+
+// certificate writes a certificate of host and its key into files.
+func certificate(t *testing.T) (cert, key string) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{host}, NotAfter: time.Now().Add(24 * time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	require.NoError(t, err)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
+	require.NoError(t, err)
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	require.NoError(t, os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+	require.NoError(t, os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600))
+	return cert, key
+}
+
+// start the service, at the same address if it ran before.
+func (s *stack) start() error {
+	c := *s.config
+	a, err := app.New(s.t.Context(), &c, app.Options{Log: logtest.New(&locked{&s.mu, &s.text})})
+	if err != nil {
+		return err
+	}
+	if err := a.Start(s.t.Context()); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.app, s.config.HTTP.Listen = a, a.Addr()
+	return nil
+}
+
+func (s *stack) stop() error {
+	s.mu.Lock()
+	a := s.app
+	s.app = nil
+	s.mu.Unlock()
+	if a == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	return a.Stop(ctx)
+}
+
+// describe is the stack as test/run.mjs gets it.
+func (s *stack) describe() string {
+	var agents []map[string]string
+	for _, a := range s.sim.Agents() {
+		agents = append(agents, map[string]string{"id": a.ID, "username": a.Username})
+		if len(agents) == 2000 { // an environment variable has its limits
+			break
+		}
+	}
+	people := map[string]map[string]string{}
+	for _, p := range s.people {
+		people[p.Groups[0][len("changeover-"):]] = map[string]string{"email": p.Email, "password": p.Password}
+	}
+	shots, err := filepath.Abs("../../.cache/console")
+	require.NoError(s.t, err)
+	require.NoError(s.t, os.MkdirAll(shots, 0o755))
+	file := filepath.Join(s.t.TempDir(), "stack.json")
+	b, err := json.Marshal(map[string]any{
+		"console": s.urls["console"], "address": s.config.HTTP.Listen, "host": host, "sim": s.urls["sim"], "control": s.urls["control"],
+		"regions": s.sim.Regions(), "agents": agents, "people": people, "shots": shots,
+	})
+	require.NoError(s.t, err)
+	require.NoError(s.t, os.WriteFile(file, b, 0o600))
+	return file
+}
+
+// control lets a scenario stop and start the service, break the receiver of webhooks, and have a day pass for what that did not take.
+func (s *stack) control() http.Handler {
+	mux := http.NewServeMux()
+	handle := func(pattern string, do func(r *http.Request) error) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if err := do(r); err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+			}
+		})
+	}
+	handle("POST /stop", func(*http.Request) error { return s.stop() })
+	handle("POST /start", func(*http.Request) error { return s.start() })
+	handle("POST /receiver/{status}", func(r *http.Request) error {
+		status, err := strconv.Atoi(r.PathValue("status"))
+		s.answer.Store(int64(status))
+		return err
+	})
+	handle("POST /a-day-passes", func(r *http.Request) error {
+		db, err := pgx.Connect(r.Context(), string(s.config.Database.URL))
+		if err != nil {
+			return err
+		}
+		defer db.Close(context.WithoutCancel(r.Context()))
+		_, err = db.Exec(r.Context(), "UPDATE webhook_deliveries SET give_up_at = clock_timestamp(), next_at = clock_timestamp() WHERE status = 'pending'")
+		return err
+	})
+	return mux
+}
+
+func (s *stack) logged() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// locked lets the log be read while it is written.
+type locked struct {
+	mu   *sync.Mutex
+	text *bytes.Buffer
+}
+
+func (l *locked) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}

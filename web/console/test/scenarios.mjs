@@ -1,0 +1,176 @@
+// What people do with the console, each on a stack of its own.
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+
+const number = (text) => Number(text.replaceAll(",", ""));
+
+/** Plan, drill, pause, resume, dead letters, reports, audit: everything that operators do beside forcing. */
+export async function operations(floor) {
+  const { agents, west } = floor;
+  const calls = [await floor.contact(agents[0]), await floor.contact(agents[1]), await floor.contact(agents[2], "CHAT")];
+  await floor.ends(calls[1]); // after-contact work
+  const me = await floor.person();
+  const page = await floor.open(me, "controls");
+
+  // The plan says what REST says.
+  const plan = (query = "") => page.evaluate(async ([to, query]) => {
+    const answer = await fetch(`/v1/failover-groups/main/plan${query}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ toRegion: to }) });
+    return answer.json();
+  }, [west, query]);
+  await floor.until("everybody is known", plan, (p) => p.counts.waits === 3 && p.counts.atOnce === agents.length - 3);
+  await page.getByRole("group", { name: "Region" }).getByRole("button", { name: west }).click();
+  const outcomes = page.getByRole("group", { name: "Outcome" });
+  await floor.agrees("the plan's counts",
+    async () => (await outcomes.getByRole("button").locator("b").allInnerTexts()).map(number),
+    async () => { const { counts } = await plan(); return [counts.atOnce, counts.waits, counts.unknown, counts.there]; });
+  await outcomes.getByRole("button", { name: "Would wait" }).click();
+  const rows = page.getByRole("grid", { name: "Plan" }).locator("[data-row]");
+  await floor.agrees("who would wait", async () => (await rows.locator("a").allInnerTexts()).sort(), async () => (await plan("?outcome=waits")).items.map((a) => a.username).sort());
+  await page.getByRole("row", { name: /after-contact work/ }).waitFor();
+  await floor.look(page, "controls-plan");
+
+  // A drill with two of them, by keyboard alone.
+  await rows.first().focus();
+  for (const key of ["Space", "ArrowDown", "Space"]) await page.keyboard.press(key);
+  await page.getByRole("button", { name: "Drill with 2 agents" }).focus();
+  await page.keyboard.press("Enter");
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Why").focus();
+  await page.keyboard.type("Tuesday rehearsal");
+  await floor.look(page, "drill-dialog");
+  await page.keyboard.press("Enter");
+  await page.waitForURL(/#\/drills\/[0-9a-f-]+$/);
+  await floor.settled(page);
+  const drillId = page.url().split("/").pop();
+  const drill = () => floor.get(page, `/v1/drills/${drillId}`);
+  await floor.agrees("the drill's report",
+    async () => [number(await floor.figure(page, "Held")), number(await floor.figure(page, "Would have gone")), number(await floor.figure(page, "Without a stream"))],
+    async () => { const { counts } = await drill(); return [counts.pending, counts.completed, counts.notStreaming]; });
+  assert.equal((await drill()).reason, "Tuesday rehearsal");
+  await floor.look(page, "drill");
+  await floor.visit(page, "drills");
+  await page.getByRole("row", { name: /Tuesday rehearsal/ }).waitFor();
+  await floor.look(page, "drills");
+
+  // Somebody who types wrong is told what; nothing has happened then.
+  floor.expect(/422|404/);
+  await page.getByRole("button", { name: "Begin a drill" }).click();
+  await dialog.getByLabel("Agents").fill("nobody-of-this-name");
+  await dialog.getByLabel("Why").fill("x");
+  await dialog.getByRole("button", { name: "Begin" }).click();
+  await dialog.getByRole("alert").filter({ hasText: "nobody-of-this-name" }).waitFor();
+  await page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "detached" });
+
+  // Hold, shift, let go.
+  await floor.visit(page, "controls");
+  await page.getByRole("button", { name: "Pause…" }).click();
+  await dialog.getByLabel("Why").fill("payment system is down in us-west-2");
+  await dialog.getByLabel("minutes").fill("15");
+  await floor.look(page, "pause-dialog");
+  await dialog.getByRole("button", { name: "Pause" }).click();
+  await page.getByText("main is paused", { exact: false }).first().waitFor();
+  const group = () => floor.get(page, "/v1/failover-groups/main");
+  const { pause } = await group();
+  assert.equal(pause.reason, "payment system is down in us-west-2");
+  assert.equal(Math.round((new Date(pause.until) - new Date(pause.since)) / 60_000), 15);
+
+  await floor.control("receiver/503");
+  await floor.shift(west);
+  const summary = async () => (await floor.get(page, "/v1/summary")).items[0];
+  await floor.until("the pause holds", summary, (s) => s.held === agents.length - 3 && s.pending === 3);
+  await floor.agrees("what the pause holds", () => floor.figure(page, "Held by it"), async () => `${(await summary()).held} failovers`);
+  await floor.look(page, "controls-paused");
+  await page.getByRole("button", { name: "Resume" }).click();
+  await page.getByRole("button", { name: "Resume" }).waitFor({ state: "detached" });
+  assert.equal((await group()).pause, null);
+  await floor.until("they go", summary, (s) => s.byState.active === agents.length - 3);
+
+  // The pager was down for a day.
+  const webhook = async () => (await floor.get(page, "/v1/webhooks")).items[0];
+  await floor.until("the deliveries were tried", webhook, (w) => w.pending > 0 && w.behind === 0 && w.lastErrorAt);
+  await floor.control("a-day-passes");
+  await floor.until("the deliveries are dead", webhook, (w) => w.dead > 0 && w.pending === 0);
+  await floor.control("receiver/204");
+  await floor.visit(page, "webhooks");
+  await floor.agrees("dead letters", async () => number(await floor.figure(page, "Dead")), async () => (await webhook()).dead);
+  await floor.look(page, "webhooks");
+  await page.getByRole("link", { name: "Dead" }).click();
+  await page.waitForURL(/status=dead/);
+  await floor.settled(page);
+  await page.getByRole("checkbox", { name: "Select all" }).click();
+  await floor.look(page, "webhook");
+  await page.getByRole("button", { name: /once more/ }).click();
+  await floor.until("the pager has it all", webhook, (w) => w.dead === 0 && w.pending === 0);
+  await page.getByText("No delivery is dead.").waitFor();
+
+  // The report, and the same as files.
+  await floor.visit(page, "shifts");
+  await page.getByRole("row", { name: new RegExp(west) }).last().waitFor();
+  await floor.look(page, "shifts");
+  await page.getByRole("grid", { name: "Shifts" }).locator("[data-row]").first().click();
+  await page.waitForURL(/#\/shifts\/\d+$/);
+  await floor.settled(page);
+  const shiftId = page.url().split("/").pop();
+  const report = () => floor.get(page, `/v1/shifts/${shiftId}`);
+  await reportAgrees(floor, page, report);
+  for (const call of calls) {
+    if (call !== calls[1]) await floor.ends(call);
+    await floor.clears(call);
+  }
+  await floor.until("the shift is over", report, (r) => r.shift.detected + r.shift.pending === 0);
+  const over = await reportAgrees(floor, page, report);
+  assert.equal(over.shift.completed, agents.length);
+  await page.locator(".chart canvas").waitFor();
+  await floor.look(page, "shift");
+  const save = async (name) => {
+    const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("link", { name }).click()]);
+    return readFile(await download.path(), "utf8");
+  };
+  assert.deepEqual(JSON.parse(await save("Report as JSON")).shift, (await report()).shift);
+  const csv = (await save("Failovers as CSV")).trim().split("\r\n");
+  assert.equal(csv.length, 1 + agents.length);
+  assert.match(csv[0], /^failoverId,agentId,/);
+
+  // It is all in the audit.
+  await floor.visit(page, "audit");
+  const trail = page.getByRole("grid", { name: "Audit" });
+  await floor.agrees("the audit", async () => number(await trail.getAttribute("aria-rowcount")) - 1, async () => (await floor.all(page, "/v1/audit")).length);
+  await floor.look(page, "audit");
+  await page.getByLabel("Action").fill("pauseFailoverGroup");
+  await page.keyboard.press("Enter");
+  await floor.until("the filter", async () => trail.getByRole("row", { name: /startDrill/ }).count(), (n) => n === 0);
+  await trail.locator("[data-row]").first().focus();
+  await page.keyboard.press("Enter");
+  await dialog.getByText("payment system is down in us-west-2").first().waitFor();
+  await floor.look(page, "audit-entry");
+  await page.keyboard.press("Escape");
+  await page.getByLabel("Who").fill("nobody");
+  await page.keyboard.press("Enter");
+  await page.getByText("No entry is like this").waitFor();
+}
+
+/** The figures of a shift's report are those of REST. */
+async function reportAgrees(floor, page, report) {
+  const shown = async () => ({
+    figures: await Promise.all(["Detected", "Completed", "Still open", "Cancelled", "Forced", "Stalled"].map(async (name) => number(await floor.figure(page, name)))),
+    phases: await page.locator("table.small").first().locator("tbody tr").evaluateAll((rows) => rows.map((r) => [...r.cells].slice(0, 5).map((c) => c.innerText))),
+  });
+  await floor.agrees("the report", shown, async () => {
+    const { shift: s, phases } = await report();
+    const precise = (v) => {
+      if (v === null) return "–";
+      if (v < 60) return `${v.toFixed(1)} s`;
+      const whole = Math.round(v);
+      return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, "0")} s`;
+    };
+    return {
+      figures: [s.failovers, s.completed, s.detected + s.pending, s.cancelled, s.forced, s.stalled],
+      phases: ["detection", "release", "pending", "total", "confirmation"].map((name) => {
+        const p = phases[name];
+        return [name[0].toUpperCase() + name.slice(1), p.count.toLocaleString("en-GB"), precise(p.p50Seconds), precise(p.p95Seconds), precise(p.maxSeconds)];
+      }),
+    };
+  });
+  return report();
+}
