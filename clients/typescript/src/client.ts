@@ -21,6 +21,8 @@ export interface AgentLog {
 /** The client of one agent; {@link createFailoverClient} makes it. */
 export interface FailoverClient {
   readonly agentId: string;
+  /** The addresses of the service, best first. */
+  readonly endpoints: readonly string[];
   /** The Region where the agent works; null until the service has told. As `connect.globalResiliency.getActiveRegion`. */
   getActiveRegion(): string | null;
   /** Where the agent stands: Region, Contact Control Panel, an open failover and what holds it. */
@@ -85,6 +87,7 @@ export function createFailoverClient(options: FailoverClientOptions): FailoverCl
 
 class Client implements FailoverClient {
   readonly agentId: string;
+  readonly endpoints: readonly string[];
   readonly #settings: Settings;
   readonly #options: FailoverClientOptions;
   readonly #auth: Auth;
@@ -100,6 +103,7 @@ class Client implements FailoverClient {
     this.#settings = settings(options);
     this.#options = options;
     this.agentId = this.#settings.agentId;
+    this.endpoints = this.#settings.endpoints;
     this.#auth = new Auth(options);
     this.#fetch = options.fetch ?? ((...a) => globalThis.fetch(...a));
     this.#ledger = new Ledger(this.agentId);

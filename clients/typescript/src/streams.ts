@@ -68,7 +68,7 @@ export interface StreamsBridge {
   onFailoverCompleted(callback: (data: FailoverCompleted) => void): Off;
   /** Called when service and panel have disagreed for six minutes, and with null when they agree again. */
   onDisagreement(callback: (d: Disagreement | null) => void): Off;
-  /** A report was not taken, and why. The next one follows by itself. */
+  /** A report was not taken, and why. The next one follows by itself. Only the tab that reports is told. */
   onReportError(callback: (error: ChangeoverError) => void): Off;
   /** What would be reported now. */
   getReport(): Report;
@@ -90,6 +90,7 @@ const standbyPatience = 30_000; // Streams itself looks after that time whether 
 const every = 45_000; // a report is good for two minutes; hidden pages have timers once a minute
 const attachEvery = 250;
 const burst = 100;
+const hidden = () => typeof document === "object" && document.visibilityState === "hidden";
 
 /**
  * Connects Streams with a client. Call it before or after `connect.core.initCCP`, with `enableGlobalResiliency` or without; it never
@@ -108,6 +109,9 @@ export function bridgeStreams(connect: StreamsApi, failover: FailoverClient, opt
   let next: string | null | undefined; // what Streams said last; undefined: nothing yet
   let configureError: Report["configureError"] | undefined; // in the parameters of initCCP: nothing ends it
   const signIns = new Map<object, NonNullable<Report["configureError"]>>(); // what is wrong with them, by panel
+  // Where tabs cannot agree on one, each reports.
+  let speaks = typeof document !== "object" || typeof navigator.locks !== "object";
+  let silence: (() => void) | undefined; // ends speaking, or waiting for it
   let sent = "";
   let sending = false;
   let due: { always: boolean } | undefined; // meanwhile another one was asked for
@@ -192,7 +196,9 @@ export function bridgeStreams(connect: StreamsApi, failover: FailoverClient, opt
     const r = report();
     const json = JSON.stringify(r);
     const state = failover.getConnectionState().state;
-    if (json === "{}" || (!always && json === sent) || (state !== "open" && state !== "polling")) return;
+    if (json === "{}") return;
+    if (!speaks) return speak();
+    if ((!always && json === sent) || (state !== "open" && state !== "polling")) return;
     sending = true;
     sent = json;
     schedule();
@@ -207,11 +213,29 @@ export function bridgeStreams(connect: StreamsApi, failover: FailoverClient, opt
       if (again) send(again.always);
     });
   };
+  /**
+   * The tabs of an origin show the same agent, so one that has something to report speaks for all, and another one when it is closed; a tab that
+   * only listens has no part in it. What a panel without Global Resiliency says goes beside that of one with it.
+   */
+  const speak = () => {
+    if (silence) return;
+    const waiting = new AbortController();
+    silence = () => waiting.abort();
+    navigator.locks
+      .request(`changeover:${failover.agentId}:${failover.endpoints.join()}:reports:${resilient()}`, { signal: waiting.signal }, () => new Promise<void>((resolve) => {
+        silence = resolve;
+        if (closed) return resolve();
+        speaks = true;
+        send(true);
+      }))
+      .catch(() => {}); // closed while waiting
+  };
   /** While a stream is open the last report stands, and every one is work for the service. */
   const schedule = (failed = false) => {
     if (failed || apart || failover.getStatus().failoverId !== null || failover.getConnectionState().state === "polling") later("report", every * (0.8 + Math.random() / 5), () => send(true));
   };
-  const changed = () => later("changed", burst, () => send(false));
+  /** A page that is hidden has timers once a minute. */
+  const changed = () => (hidden() ? send(false) : later("changed", burst, () => send(false)));
 
   /** Tells once when service and panel have disagreed for too long, and when that is over. */
   const compare = () => {
@@ -283,6 +307,7 @@ export function bridgeStreams(connect: StreamsApi, failover: FailoverClient, opt
   };
   const close = () => {
     closed = true;
+    silence?.();
     for (const f of off) f();
     for (const timer of timers.values()) clock.clearTimeout(timer as never);
   };

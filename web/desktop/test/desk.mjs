@@ -35,6 +35,23 @@ export class Desk {
     return page;
   }
 
+  /** A page of the same origin that has the client, and no panel and no bridge. What it was told is its title. */
+  async listen() {
+    const page = await this.context.newPage();
+    const files = { "/listener": ["text/html", "<!doctype html><title></title><script type=module src=listener.js></script>"], "/listener.js": ["text/javascript", `
+      import { createFailoverClient } from "./client.js";
+      const { endpoints, heartbeat } = await (await fetch("settings.json")).json();
+      const failover = createFailoverClient({ endpoints, heartbeat, agentId: ${JSON.stringify(this.agent)}, worker: new URL("changeover-worker.js", location.href) });
+      const told = (name) => () => { document.title += (document.title && ", ") + name; };
+      failover.onFailoverDetected(told("failoverDetected"));
+      failover.onFailoverPending(told("failoverPending"));
+    `] };
+    for (const [path, [contentType, body]] of Object.entries(files)) await page.route(this.stack.desktop + path, (route) => route.fulfill({ contentType, body }));
+    await page.route(`${this.stack.desktop}/client.js`, (route) => route.fulfill({ contentType: "text/javascript", path: "node_modules/changeover-client/dist/esm/index.js" }));
+    await page.goto(`${this.stack.desktop}/listener`);
+    return page;
+  }
+
   /** Waits until the banner says something that begins so. */
   async headline(page, text) {
     await page.waitForFunction((text) => document.getElementById("headline").textContent.startsWith(text), text)
