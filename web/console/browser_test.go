@@ -56,6 +56,8 @@ func TestBrowser(t *testing.T) {
 	browser := tools(t)
 	for name, o := range map[string]options{
 		"operations": {agents: 40, webhooks: true},
+		"signin":     {agents: 3, dex: true},
+		"away":       {agents: 20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

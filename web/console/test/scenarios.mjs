@@ -174,3 +174,93 @@ async function reportAgrees(floor, page, report) {
   });
   return report();
 }
+
+/** People sign in at the identity provider; what somebody may not do is there, does nothing, says why, and is refused by the service too. */
+export async function signin(floor) {
+  const { stack } = floor;
+  const signIn = async (role, hash) => {
+    const context = await floor.person();
+    const page = await context.newPage();
+    floor.expect(/status of 401/);
+    await page.goto(`${stack.console}/console/#/${hash}`);
+    const link = page.getByRole("link", { name: "Sign in" });
+    await link.waitFor();
+    if (role === "viewer") await floor.look(page, "sign-in");
+    await link.click();
+    await page.locator("input[name=login]").fill(stack.people[role].email);
+    await page.locator("input[name=password]").fill(stack.people[role].password);
+    await page.keyboard.press("Enter");
+    await page.getByRole("button", { name: /grant/i }).click();
+    await page.waitForURL(`${stack.console}/console/#/${hash}`);
+    await floor.settled(page);
+    await page.getByRole("banner").getByText(role, { exact: true }).waitFor();
+    return page;
+  };
+  const force = (page) => page.evaluate(async () => (await fetch("/v1/failovers/force", {
+    method: "POST", headers: { "Content-Type": "application/json", "Idempotency-Key": "one" }, body: JSON.stringify({ failoverGroup: "main", reason: "a viewer tries" }),
+  })).status);
+
+  const viewer = await signIn("viewer", "controls");
+  const pause = viewer.getByRole("button", { name: "Pause…" });
+  assert.equal(await pause.getAttribute("aria-disabled"), "true");
+  assert.match(await pause.getAttribute("title"), /operator or admin/);
+  await pause.click({ force: true });
+  assert.equal(await viewer.getByRole("dialog").count(), 0);
+  assert.equal(await viewer.getByRole("link", { name: "Audit" }).count(), 0);
+  await floor.look(viewer, "viewer");
+  floor.expect(/status of 403/);
+  assert.equal(await force(viewer), 403);
+  await floor.visit(viewer, "audit");
+  await viewer.getByText("This takes the role admin.").waitFor();
+
+  const operator = await signIn("operator", "controls");
+  await operator.getByRole("button", { name: "Pause…" }).click();
+  const dialog = operator.getByRole("dialog");
+  await dialog.getByLabel("Why").fill("an operator may");
+  await dialog.getByRole("button", { name: "Pause" }).click();
+  // The others see it without doing anything.
+  await viewer.getByText("an operator may").first().waitFor();
+  assert.equal((await floor.get(viewer, "/v1/failover-groups/main")).pause.reason, "an operator may");
+
+  const admin = await signIn("admin", "audit?outcome=forbidden");
+  await admin.getByRole("row", { name: /forceFailovers/ }).waitFor();
+  const entries = await floor.all(admin, "/v1/audit");
+  const who = Object.fromEntries(await Promise.all([["viewer", viewer], ["operator", operator]].map(async ([role, page]) => [role, (await floor.get(page, "/v1/session")).subject])));
+  assert.deepEqual(entries.filter((e) => e.subject === who.viewer).map((e) => e.outcome), ["forbidden"]);
+  assert.ok(entries.some((e) => e.subject === who.operator && e.action === "pauseFailoverGroup" && e.outcome === "done" && e.reason === "an operator may"));
+
+  // Who signs out sees nothing any more.
+  await operator.getByRole("button", { name: "Sign out" }).click();
+  await operator.getByRole("link", { name: "Sign in" }).waitFor();
+}
+
+/** The service is away: the console says how old it is, keeps what it showed, does nothing twice, and goes on by itself. */
+export async function away(floor) {
+  const context = await floor.person();
+  const page = await floor.open(context, "controls");
+  const status = page.locator(".status").getByRole("status");
+  await status.filter({ hasText: /^Live$/ }).waitFor();
+  await page.getByRole("button", { name: "Pause…" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Why").fill("asked while it was away");
+  await floor.layoutShift(page);
+
+  floor.expect(/ERR_|status of 50/);
+  await floor.control("stop");
+  await dialog.getByRole("button", { name: "Pause" }).click();
+  await dialog.getByRole("alert").filter({ hasText: "cannot be reached" }).waitFor();
+  assert.equal(await dialog.getByLabel("Why").inputValue(), "asked while it was away", "what was typed is still there");
+  await status.filter({ hasText: "What is shown is old" }).waitFor();
+  await page.getByText("Completions of main").waitFor(); // it is still shown
+  await floor.look(page, "away");
+
+  await floor.control("start");
+  await status.filter({ hasText: /^Live$/ }).waitFor();
+  await dialog.getByRole("button", { name: "Pause" }).click();
+  await dialog.waitFor({ state: "detached" });
+  await page.locator(".status").getByText("asked while it was away").waitFor();
+  const asked = (await floor.all(page, "/v1/audit")).filter((e) => e.action === "pauseFailoverGroup");
+  assert.deepEqual(asked.map((e) => e.outcome).sort(), ["accepted", "done"]);
+  await floor.visit(page, "shifts");
+  await page.getByText("No shift was seen yet.").waitFor();
+}

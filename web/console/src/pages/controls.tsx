@@ -58,7 +58,7 @@ function PauseCard({ group }: { group: FailoverGroup }) {
           <RoleButton roles={["operator", "admin"]} onClick={() => setAsking(true)}>{pause ? "Change the pause…" : "Pause…"}</RoleButton>
         </div>
       </div>
-      <Fault error={resume.error} what="Not resumed." />
+      <Fault error={resume.error} what="Not resumed." asked />
       {pause
         ? <dl class="facts">
             <dt>Why</dt><dd>{pause.reason}</dd>
@@ -88,7 +88,7 @@ function PauseDialog({ group, open, onClose }: { group: FailoverGroup; open: num
           <span>For how many minutes</span>
           <input name="minutes" type="number" min="1" max="1440" step="1" required value={minutes} onInput={(e) => setMinutes(e.currentTarget.value)} />
         </label>
-        <Fault error={pause.error} what="Not paused." />
+        <Fault error={pause.error} what="Not paused." asked />
         <div class="menu">
           <button type="button" onClick={onClose} disabled={pause.busy}>Cancel</button>
           <button class="main" disabled={pause.busy}>Pause</button>

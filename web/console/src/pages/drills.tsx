@@ -80,7 +80,7 @@ export function DrillDialog({ group, agents, onClose }: { group: string; agents:
           <span>Ends after how many minutes</span>
           <input name="minutes" type="number" min="1" max="60" step="1" required value={minutes} onInput={(e) => setMinutes(e.currentTarget.value)} />
         </label>
-        <Fault error={drill.error} what="The drill has not begun." />
+        <Fault error={drill.error} what="The drill has not begun." asked />
         <div class="menu">
           <button type="button" onClick={onClose} disabled={drill.busy}>Cancel</button>
           <button class="main" disabled={drill.busy || lines > maxDrill}>Begin</button>

@@ -102,7 +102,7 @@ export function WebhookPage({ id: webhook }: { id: string }) {
         <p class="quiet">The id and the body stay the same, so a receiver that has it already drops it.</p>
       </div>
       <Fault error={list.error} what="The deliveries cannot be read." />
-      <Fault error={replay.error} what="Not made once more." />
+      <Fault error={replay.error} what="Not made once more." asked />
       <Table label="Deliveries" columns={columns} rows={list.rows} rowKey={(d) => d.deliveryId} more={list.more} loading={list.loading} selected={selected} onSelect={setSelected}
         empty={status ? `No delivery is ${status}.` : "Nothing was delivered yet."} />
     </>

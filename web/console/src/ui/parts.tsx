@@ -27,13 +27,14 @@ export function Skeleton({ lines = 3 }: { lines?: number }) {
   return <div class="skeleton" aria-hidden="true">{Array.from({ length: lines }, (_, i) => <span key={i} />)}</div>;
 }
 
-/** What is wrong, with the fields' names and the id to quote. */
-export function Fault({ error, what }: { error: unknown; what?: string }) {
+/** What is wrong, with the fields' names and the id to quote. `asked`: it was a mutation, of which nobody knows whether it was done if no answer came. */
+export function Fault({ error, what, asked }: { error: unknown; what?: string; asked?: boolean }) {
   if (!error) return null;
   const api = error instanceof ApiError ? error : undefined;
+  const said = asked && api?.status === 0 ? "It is not known whether that was done. Ask again: nothing is done twice." : what;
   return (
     <div class="fault" role="alert">
-      <p>{what && <b>{what} </b>}{api?.message ?? explain(error)}</p>
+      <p>{said && <b>{said} </b>}{api?.message ?? explain(error)}</p>
       {api && api.fields.length > 0 && <ul>{api.fields.map((f) => <li key={f}>{f}</li>)}</ul>}
       {api?.problem && <p class="quiet">Request {api.problem.requestId}</p>}
     </div>
