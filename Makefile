@@ -38,7 +38,7 @@ demo: ## A simulated contact centre, the service and its database; SHIFT=1 shift
 	exec $(CACHE)/bin/demo $(if $(SHIFT),--shift) $(DEMO_FLAGS)
 
 .PHONY: test
-test: setup verify client ## Everything: set-up, verify, all tests with the race detector; a minute of the nemesis (NEMESIS=1m)
+test: setup verify client console ## Everything: set-up, verify, all tests with the race detector; a minute of the nemesis (NEMESIS=1m)
 	@$(ENV) NEMESIS=$(NEMESIS) go test -race -timeout=20m $(PKG) # hours of virtual time cost minutes of two slow cores
 
 .PHONY: test/faults
@@ -64,6 +64,10 @@ test/helm: setup ## The Helm chart: linted, rendered, read by Kubernetes' types,
 .PHONY: client
 client: setup ## The TypeScript client: its types, its build and its tests (clients/typescript)
 	@$(ENV) cd clients/typescript; ../../scripts/npm-ci; npm run --silent check; npm test --silent; CHANGEOVER_CLIENT=1 go test .
+
+.PHONY: console
+console: setup ## The console: its types and the tests of what is pure (web/console)
+	@$(ENV) cd web/console; ../../scripts/npm-ci; npm run --silent check; npm test --silent
 
 .PHONY: setup
 setup: ## Find what this machine lacks and install it (Debian, Ubuntu, macOS)

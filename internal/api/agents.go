@@ -61,7 +61,7 @@ func (s *Server) ListAgents(ctx context.Context, r contract.ListAgentsRequestObj
 	defer cancel()
 	p := r.Params
 	f := store.AgentFilter{
-		Group: value(p.FailoverGroup), Groups: s.configured(value(p.FailoverGroup)), TDG: value(p.TdgID), ActiveRegion: value(p.ActiveRegion), State: failover.AgentState(value(p.State)),
+		Group: value(p.FailoverGroup), Groups: s.configured(value(p.FailoverGroup)), TDG: value(p.TdgID), ActiveRegion: value(p.ActiveRegion), State: failover.AgentState(value(p.State)), Search: value(p.Search),
 	}
 	var agents []store.AgentRow
 	var next string
@@ -91,7 +91,7 @@ func (s *Server) agentsNamed(ctx context.Context, username string, f store.Agent
 		if err != nil {
 			return nil, err
 		}
-		if (f.TDG == "" || f.TDG == a.TDG) && (f.ActiveRegion == "" || f.ActiveRegion == a.ActiveRegion) && (f.State == "" || f.State == a.State) {
+		if (f.TDG == "" || f.TDG == a.TDG) && (f.ActiveRegion == "" || f.ActiveRegion == a.ActiveRegion) && (f.State == "" || f.State == a.State) && a.Matches(f.Search) {
 			found = append(found, a)
 		}
 	}

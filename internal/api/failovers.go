@@ -91,6 +91,33 @@ func (s *Server) ForceFailover(ctx context.Context, r contract.ForceFailoverRequ
 	return contract.ForceFailover202JSONResponse(failoverOf(f)), nil
 }
 
+// ListOpenFailovers implements GET /v1/open-failovers.
+func (s *Server) ListOpenFailovers(ctx context.Context, r contract.ListOpenFailoversRequestObject) (contract.ListOpenFailoversResponseObject, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	p := r.Params
+	open, totals, next, err := s.store.OpenFailovers(ctx, store.OpenFilter{
+		Group: value(p.FailoverGroup), TDG: value(p.TdgID), FromRegion: value(p.FromRegion), Status: failover.Status(value(p.Status)),
+		Channel: value(p.Channel), Phase: string(value(p.Phase)), Stale: p.Stale, Order: string(value(p.Order)),
+	}, page(p.Limit, p.Cursor))
+	if err != nil {
+		return nil, err
+	}
+	return contract.ListOpenFailovers200JSONResponse{
+		Totals: contract.OpenFailoverTotals{Failovers: totals.Failovers, Pending: totals.Pending, Live: totals.Live, AfterContactWork: totals.AfterContactWork},
+		Items: each(open, func(f *store.OpenFailover) contract.OpenFailover {
+			return contract.OpenFailover{
+				FailoverID: f.ID, AgentID: f.AgentID, Username: text(f.Username), FailoverGroup: f.Group, TdgID: text(f.TDG), FromRegion: f.From, ToRegion: f.To,
+				Status: contract.OpenFailoverStatus(f.Status), DetectedAt: utc(f.DetectedAt), PendingAt: moment(f.PendingAt), StaleSince: moment(f.StaleSince),
+				Contacts: each(f.Contacts, func(c *store.HoldingContact) contract.PlannedContact {
+					return contract.PlannedContact{ContactID: c.ID, Channel: c.Channel, State: c.State, StateSince: moment(c.Since)}
+				}),
+			}
+		}),
+		NextCursor: text(next),
+	}, nil
+}
+
 func notOpen(f *failover.Failover) *problem {
 	return problemf(kindNotOpen, "The failover is %s; only a detected or pending one can be forced.", f.Status)
 }
@@ -112,9 +139,13 @@ func (s *Server) ForceFailovers(ctx context.Context, r contract.ForceFailoversRe
 		return nil, s.refuse(ctx, target, b.Reason, details,
 			problemf(kindForbidden, "More than a maxFraction of %g takes the role admin.", operatorsFraction))
 	}
-	id, err := s.submit(ctx, store.CommandBulkForce, failover.BulkForce{
+	kind, ids := store.CommandBulkForce, b.FailoverIds
+	if ids != nil {
+		kind = store.CommandForceSelected
+	}
+	id, err := s.submit(ctx, kind, failover.BulkForce{
 		Group: b.FailoverGroup, TDG: value(b.TdgID), From: value(b.FromRegion), OnlyStale: value(b.OnlyStale),
-		By: callOf(ctx).identity.Subject, Reason: b.Reason, MaxPerSecond: value(b.MaxPerSecond), MaxFraction: fraction,
+		By: callOf(ctx).identity.Subject, Reason: b.Reason, MaxPerSecond: value(b.MaxPerSecond), MaxFraction: fraction, FailoverIDs: ids,
 	}, target, b.Reason, details, nil)
 	if err != nil {
 		return nil, err

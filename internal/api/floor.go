@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"slices"
+	"strconv"
 
 	"changeover/internal/api/contract"
 	"changeover/internal/failover"
@@ -33,7 +34,7 @@ func groupSummary(g *store.GroupSummary) contract.GroupSummary {
 		FailoverGroup: g.Group, Stale: g.Stale, Pause: pause(g.Pause), Held: g.Held, OldestPendingAt: moment(g.OldestPending), ByActiveRegion: []contract.RegionCount{},
 		Shifts: each(g.Shifts, func(s *store.Shift) contract.Shift {
 			return contract.Shift{
-				TdgID: s.TDG, Agent: shares(s.Agents), StartedAt: utc(s.Since), Failovers: s.Failovers, Detected: s.Detected,
+				ShiftID: shiftID(s.ID), TdgID: s.TDG, Agent: shares(s.Agents), StartedAt: utc(s.Since), Failovers: s.Failovers, Detected: s.Detected,
 				Pending: s.Pending, Completed: s.Completed, Cancelled: s.Cancelled, Forced: s.Forced, Stalled: s.Stalled,
 			}
 		}),
@@ -56,6 +57,14 @@ func groupSummary(g *store.GroupSummary) contract.GroupSummary {
 	}
 	out.Detected, out.Pending = out.ByState.Detected, out.ByState.Pending
 	return out
+}
+
+func shiftID(id int64) *string {
+	if id == 0 {
+		return nil
+	}
+	s := strconv.FormatInt(id, 10)
+	return &s
 }
 
 // ListConnections implements GET /v1/connections.

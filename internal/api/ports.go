@@ -37,9 +37,11 @@ type Store interface {
 	Contacts(ctx context.Context, agentID string) ([]store.Contact, error)
 	Failovers(ctx context.Context, f store.FailoverFilter, p store.Page) ([]*failover.Failover, string, error)
 	Failover(ctx context.Context, id string) (*failover.Failover, error)
+	OpenFailovers(ctx context.Context, f store.OpenFilter, p store.Page) ([]store.OpenFailover, store.OpenTotals, string, error)
 	Summary(ctx context.Context) ([]store.GroupSummary, error)
 	Shifts(ctx context.Context, f store.ShiftFilter, p store.Page) ([]store.PastShift, string, error)
 	ShiftReport(ctx context.Context, id int64) (store.ShiftReport, error)
+	ShiftProgress(ctx context.Context, id int64) (store.ShiftProgress, error)
 	Connections(ctx context.Context, agentID string, p store.Page) ([]store.Connection, string, error)
 
 	LogState(ctx context.Context) (store.LogState, error)

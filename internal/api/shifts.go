@@ -84,6 +84,29 @@ func (s *Server) GetShift(ctx context.Context, r contract.GetShiftRequestObject)
 	return contract.GetShift200JSONResponse(out), nil
 }
 
+// GetShiftProgress implements GET /v1/shifts/{shiftId}/progress.
+func (s *Server) GetShiftProgress(ctx context.Context, r contract.GetShiftProgressRequestObject) (contract.GetShiftProgressResponseObject, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	id, err := strconv.ParseInt(r.ShiftID, 10, 64)
+	if err != nil { // the document's pattern lets through what fits
+		return nil, notFound("shift", r.ShiftID)
+	}
+	p, err := s.store.ShiftProgress(ctx, id)
+	if isNotFound(err) {
+		return nil, notFound("shift", r.ShiftID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return contract.GetShiftProgress200JSONResponse{
+		ShiftID: r.ShiftID, StartedAt: utc(p.Since), Until: utc(p.Until), StepSeconds: p.Step.Seconds(),
+		Points: each(p.Points, func(at *store.ShiftPoint) contract.ShiftPoint {
+			return contract.ShiftPoint{At: utc(at.At), Detected: at.Detected, Pending: at.Pending, Completed: at.Completed, Cancelled: at.Cancelled}
+		}),
+	}, nil
+}
+
 // inSeconds is a duration as reports show it, to the millisecond.
 func inSeconds(d time.Duration) *float64 {
 	s := d.Round(time.Millisecond).Seconds()

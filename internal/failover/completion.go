@@ -287,7 +287,7 @@ func (st *step) bulkForce(o BulkForce) {
 			st.regionBack(a)
 		}
 		if f == nil || !f.ForceAt.IsZero() || o.Group != "" && a.Group != o.Group || o.TDG != "" && f.TDG != o.TDG ||
-			o.From != "" && f.From != o.From || o.OnlyStale && f.StaleSince.IsZero() {
+			o.From != "" && f.From != o.From || o.OnlyStale && f.StaleSince.IsZero() || o.FailoverIDs != nil && !slices.Contains(o.FailoverIDs, f.ID) {
 			continue
 		}
 		matched = append(matched, a)

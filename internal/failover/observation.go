@@ -171,6 +171,7 @@ type Force struct {
 type BulkForce struct {
 	CommandID        int64
 	Group, TDG, From string
+	FailoverIDs      []string
 	OnlyStale        bool // only those whose from-Region is down (R9)
 	By, Reason       string
 	MaxPerSecond     float64 // 0: at once; the rest follows on later ticks

@@ -779,9 +779,11 @@ func (s *stage) resume(a *arguments) {
 
 func (s *stage) bulkForce(a *arguments) {
 	s.command++
+	ids, _ := a.vals("failovers")
 	s.do(BulkForce{
 		CommandID: s.command, Group: a.str("group", "main"), TDG: a.str("tdg", ""), From: a.str("from", ""), OnlyStale: a.word("onlyStale"),
 		By: a.str("by", "olga"), Reason: a.str("reason", "drill"), MaxPerSecond: a.float("maxPerSecond"), MaxFraction: a.float("maxFraction"),
+		FailoverIDs: ids,
 	})
 }
 

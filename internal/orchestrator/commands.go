@@ -34,10 +34,13 @@ func parse(c store.Command, now time.Time) (failover.Observation, error) {
 		}
 		o.CommandID, o.By = c.ID, c.By
 		return o, nil
-	case "bulkForce":
+	case "bulkForce", "forceSelected":
 		var o failover.BulkForce
 		if err := json.Unmarshal(c.Payload, &o); err != nil {
 			return nil, fmt.Errorf("the payload forces no failovers: %w", err)
+		}
+		if (c.Kind == "forceSelected") != (len(o.FailoverIDs) > 0) {
+			return nil, fmt.Errorf("failovers are named in a command of kind forceSelected, and in no other")
 		}
 		if o.MaxPerSecond < 0 || o.MaxFraction < 0 {
 			return nil, fmt.Errorf("maxPerSecond and maxFraction are not negative")

@@ -17,9 +17,11 @@ const (
 	CommandReport    = "report"    // a desktop's own observation
 	CommandForce     = "force"     // one failover
 	CommandBulkForce = "bulkForce" // those that match
-	CommandPause     = "pause"     // a failover group's completions
-	CommandResume    = "resume"
-	CommandDrill     = "drill" // a shift that is only told
+	// CommandForceSelected is a bulk force of named failovers. A kind of its own, for a leader of a version that does not know the names would force all that match otherwise.
+	CommandForceSelected = "forceSelected"
+	CommandPause         = "pause" // a failover group's completions
+	CommandResume        = "resume"
+	CommandDrill         = "drill" // a shift that is only told
 )
 
 // Command is something that a replica asks of the leader.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,6 +23,7 @@ type AgentFilter struct {
 	Group, TDG, ActiveRegion string
 	State                    failover.AgentState
 	Groups                   []string // one of these; nil: any
+	Search                   string   // the beginning of the user name or the id, in whatever case
 }
 
 // AgentRow is what REST shows of an agent.
@@ -38,6 +40,12 @@ type AgentRow struct {
 	Errors                        []failover.SetupError
 }
 
+// Matches says whether a search finds the agent.
+func (a *AgentRow) Matches(search string) bool {
+	search = strings.ToLower(search)
+	return strings.HasPrefix(strings.ToLower(a.Username), search) || strings.HasPrefix(a.AgentID, search)
+}
+
 // Agents lists agents by id.
 func (s *Store) Agents(ctx context.Context, f AgentFilter, p Page) (agents []AgentRow, next string, err error) {
 	ctx, done := s.call(ctx, "agents", callTimeout, &err)
@@ -46,7 +54,7 @@ func (s *Store) Agents(ctx context.Context, f AgentFilter, p Page) (agents []Age
 	if err != nil {
 		return nil, "", err
 	}
-	params := db.AgentsParams{FailoverGroup: f.Group, FailoverGroups: f.Groups, TdgID: f.TDG, ActiveRegion: f.ActiveRegion, State: string(f.State), MaxRows: rowLimit(p.limit() + 1)}
+	params := db.AgentsParams{FailoverGroup: f.Group, FailoverGroups: f.Groups, TdgID: f.TDG, ActiveRegion: f.ActiveRegion, State: string(f.State), Search: text(f.Search), MaxRows: rowLimit(p.limit() + 1)}
 	if keys != nil {
 		params.AfterID = keys[0]
 	}
@@ -297,6 +305,7 @@ type AgentCount struct {
 // Shift is the last change of a traffic distribution group's agents' distribution, and what became of the failovers
 // detected since.
 type Shift struct {
+	ID         int64 // among the shifts; 0: it is the first that was ever known, which is none
 	TDG, Group string
 	Agents     failover.Distribution // the new one
 	Since      time.Time
@@ -372,7 +381,7 @@ func (s *Store) Summary(ctx context.Context) (groups []GroupSummary, err error) 
 		}
 		g := group(r.FailoverGroup)
 		g.Shifts = append(g.Shifts, Shift{
-			TDG: r.TdgID, Group: r.FailoverGroup, Agents: after.Agents, Since: r.ObservedAt.Time, Failovers: int(r.Failovers),
+			ID: r.ShiftID, TDG: r.TdgID, Group: r.FailoverGroup, Agents: after.Agents, Since: r.ObservedAt.Time, Failovers: int(r.Failovers),
 			Detected: int(r.Detected), Pending: int(r.Pending), Completed: int(r.Completed), Cancelled: int(r.Cancelled),
 			Forced: int(r.Forced), Stalled: int(r.Stalled),
 		})

@@ -253,7 +253,7 @@ func TestSummary(t *testing.T) {
 				{State: failover.AgentPending, Region: "us-east-1", Agents: 3},
 			},
 			Pending: 3, Stale: 1, OldestPending: start.Add(-time.Minute),
-			Shifts: []store.Shift{{TDG: "tdg", Group: "main", Agents: west, Since: start, Failovers: 4, Pending: 2, Completed: 1, Cancelled: 1}},
+			Shifts: []store.Shift{{ID: 2, TDG: "tdg", Group: "main", Agents: west, Since: start, Failovers: 4, Pending: 2, Completed: 1, Cancelled: 1}},
 		},
 	}, summary)
 }

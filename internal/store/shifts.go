@@ -108,6 +108,70 @@ func (s *Store) ShiftReport(ctx context.Context, id int64) (report ShiftReport, 
 	return report, nil
 }
 
+// ShiftProgress is a shift over time.
+type ShiftProgress struct {
+	Since, Until time.Time     // until now while failovers are open, else until the last move
+	Step         time.Duration // how far points are apart at least
+	Points       []ShiftPoint  // at the ends of the steps in which something changed
+}
+
+// ShiftPoint is how a shift stood at a moment.
+type ShiftPoint struct {
+	At                                      time.Time
+	Detected, Pending, Completed, Cancelled int // pending at that moment, the others until then
+}
+
+// progressSteps is how many points are told at most: as many as can be told apart on a screen.
+const progressSteps = 240
+
+// ShiftProgress returns how a shift went, or ErrNotFound.
+func (s *Store) ShiftProgress(ctx context.Context, id int64) (p ShiftProgress, err error) {
+	ctx, done := s.call(ctx, "shift_progress", callTimeout, &err)
+	defer done()
+	err = s.snapshot(ctx, s.pool, func(tx pgx.Tx) error {
+		rows, err := s.q.Shifts(ctx, tx, db.ShiftsParams{BeforeID: noLimit, ChangeID: id, MaxRows: 1})
+		if err != nil {
+			return err
+		}
+		if len(rows) == 0 {
+			return fmt.Errorf("shift %d: %w", id, ErrNotFound)
+		}
+		tdg, since, until := rows[0].TdgID, rows[0].ObservedAt, forever(rows[0].EndedAt.Time)
+		last, err := s.q.ShiftLastMove(ctx, tx, db.ShiftLastMoveParams{TdgID: tdg, Since: since, Until: until})
+		if err != nil {
+			return err
+		}
+		p.Since, p.Until = since.Time, last.LastMove.Time
+		if rows[0].Detected+rows[0].Pending > 0 && last.Now.Time.After(p.Until) {
+			p.Until = last.Now.Time
+		}
+		p.Step = progressStep(p.Until.Sub(p.Since))
+		moves, err := s.q.ShiftMoves(ctx, tx, db.ShiftMovesParams{Since: since, Step: p.Step.Seconds(), TdgID: tdg, Until: until})
+		var at ShiftPoint
+		for _, m := range moves {
+			at.At = p.Since.Add(time.Duration(m.Step+1) * p.Step)
+			if at.At.After(p.Until) {
+				at.At = p.Until
+			}
+			at.Detected += int(m.Detected)
+			at.Pending += int(m.Pending)
+			at.Completed += int(m.Completed)
+			at.Cancelled += int(m.Cancelled)
+			p.Points = append(p.Points, at)
+		}
+		return err
+	})
+	if err != nil {
+		return ShiftProgress{}, fmt.Errorf("progress of shift %d: %w", id, err)
+	}
+	return p, nil
+}
+
+// progressStep is the shortest step, of whole seconds, with which so long a time has no more than progressSteps.
+func progressStep(d time.Duration) time.Duration {
+	return max(1, (d+progressSteps*time.Second-1)/(progressSteps*time.Second)) * time.Second
+}
+
 func decodeShift(r *db.ShiftsRow) (PastShift, error) {
 	change, err := decodeChange(&db.DistributionChange{
 		ChangeID: r.ChangeID, TdgID: r.TdgID, FailoverGroup: r.FailoverGroup, Before: r.Before, After: r.After, ObservedAt: r.ObservedAt,

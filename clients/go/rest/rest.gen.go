@@ -612,6 +612,24 @@ func (e LivenessStatus) Valid() bool {
 	}
 }
 
+// Defines values for OpenFailoverStatus.
+const (
+	OpenFailoverStatusDetected OpenFailoverStatus = "detected"
+	OpenFailoverStatusPending  OpenFailoverStatus = "pending"
+)
+
+// Valid indicates whether the value is a known member of the OpenFailoverStatus enum.
+func (e OpenFailoverStatus) Valid() bool {
+	switch e {
+	case OpenFailoverStatusDetected:
+		return true
+	case OpenFailoverStatusPending:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for PlanOutcome.
 const (
 	PlanOutcomeAtOnce  PlanOutcome = "atOnce"
@@ -747,6 +765,63 @@ const (
 func (e SnapshotEventEvent) Valid() bool {
 	switch e {
 	case SnapshotEventEventSnapshot:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListOpenFailoversParamsStatus.
+const (
+	ListOpenFailoversParamsStatusDetected ListOpenFailoversParamsStatus = "detected"
+	ListOpenFailoversParamsStatusPending  ListOpenFailoversParamsStatus = "pending"
+)
+
+// Valid indicates whether the value is a known member of the ListOpenFailoversParamsStatus enum.
+func (e ListOpenFailoversParamsStatus) Valid() bool {
+	switch e {
+	case ListOpenFailoversParamsStatusDetected:
+		return true
+	case ListOpenFailoversParamsStatusPending:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListOpenFailoversParamsPhase.
+const (
+	ListOpenFailoversParamsPhaseAfterContactWork ListOpenFailoversParamsPhase = "afterContactWork"
+	ListOpenFailoversParamsPhaseTalking          ListOpenFailoversParamsPhase = "talking"
+)
+
+// Valid indicates whether the value is a known member of the ListOpenFailoversParamsPhase enum.
+func (e ListOpenFailoversParamsPhase) Valid() bool {
+	switch e {
+	case ListOpenFailoversParamsPhaseAfterContactWork:
+		return true
+	case ListOpenFailoversParamsPhaseTalking:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListOpenFailoversParamsOrder.
+const (
+	ListOpenFailoversParamsOrderLongest  ListOpenFailoversParamsOrder = "longest"
+	ListOpenFailoversParamsOrderShortest ListOpenFailoversParamsOrder = "shortest"
+	ListOpenFailoversParamsOrderUsername ListOpenFailoversParamsOrder = "username"
+)
+
+// Valid indicates whether the value is a known member of the ListOpenFailoversParamsOrder enum.
+func (e ListOpenFailoversParamsOrder) Valid() bool {
+	switch e {
+	case ListOpenFailoversParamsOrderLongest:
+		return true
+	case ListOpenFailoversParamsOrderShortest:
+		return true
+	case ListOpenFailoversParamsOrderUsername:
 		return true
 	default:
 		return false
@@ -901,6 +976,9 @@ type BulkForceRequest struct {
 	//
 	// Examples: main
 	FailoverGroup GroupName `json:"failoverGroup"`
+
+	// FailoverIds Only these. Of those that are over meanwhile nothing is said but that they do not match.
+	FailoverIds []ID `json:"failoverIds,omitempty"`
 
 	// FromRegion An AWS Region.
 	//
@@ -2183,6 +2261,75 @@ type LivenessStatus string
 // NextCursor Pass it as `cursor` to get the next page. Missing on the last page.
 type NextCursor = string
 
+// OpenFailover A failover that is not over, and what holds it.
+type OpenFailover struct {
+	// AgentID The agent.
+	AgentID string `json:"agentId"`
+
+	// Contacts The contacts that hold it, as they were last seen.
+	Contacts []PlannedContact `json:"contacts"`
+
+	// DetectedAt When it was detected.
+	DetectedAt time.Time `json:"detectedAt"`
+
+	// FailoverGroup The failover group.
+	FailoverGroup string `json:"failoverGroup"`
+
+	// FailoverID The failover.
+	FailoverID string `json:"failoverId"`
+
+	// FromRegion The Region that is left.
+	FromRegion string `json:"fromRegion"`
+
+	// PendingAt When contacts were found that hold it.
+	PendingAt *time.Time `json:"pendingAt"`
+
+	// StaleSince Since when the Region that is left cannot be read.
+	StaleSince *time.Time `json:"staleSince"`
+
+	// Status Whether contacts are known to hold it.
+	Status OpenFailoverStatus `json:"status"`
+
+	// TdgID The traffic distribution group.
+	TdgID *string `json:"tdgId"`
+
+	// ToRegion The Region that it goes to.
+	ToRegion string `json:"toRegion"`
+
+	// Username The agent's name in Amazon Connect.
+	Username *string `json:"username"`
+}
+
+// OpenFailoverStatus Whether contacts are known to hold it.
+type OpenFailoverStatus string
+
+// OpenFailoverList A page of open failovers.
+type OpenFailoverList struct {
+	// Items The page.
+	Items []OpenFailover `json:"items"`
+
+	// NextCursor Pass it as `cursor` to get the next page. Missing on the last page.
+	NextCursor *NextCursor `json:"nextCursor,omitempty"`
+
+	// Totals What all that match come to.
+	Totals OpenFailoverTotals `json:"totals"`
+}
+
+// OpenFailoverTotals What all that match come to.
+type OpenFailoverTotals struct {
+	// AfterContactWork Contacts that hold them and have ended.
+	AfterContactWork int `json:"afterContactWork"`
+
+	// Failovers How many failovers match.
+	Failovers int `json:"failovers"`
+
+	// Live Contacts that hold them and have not ended.
+	Live int `json:"live"`
+
+	// Pending How many of them are pending.
+	Pending int `json:"pending"`
+}
+
 // PastShift A change of where a traffic distribution group's agents work, and what became of the failovers until the next one.
 type PastShift struct {
 	// After Where they work since; null if that is not told any more.
@@ -2688,6 +2835,9 @@ type Shift struct {
 	// Pending Still pending.
 	Pending int `json:"pending"`
 
+	// ShiftID Its number among the shifts; null if it is the first that was ever known, which is no shift.
+	ShiftID *string `json:"shiftId"`
+
 	// Stalled Completed, and the agent is seen elsewhere and not yet in the new Region.
 	Stalled int `json:"stalled"`
 
@@ -2735,6 +2885,44 @@ type ShiftPhases struct {
 	// Total How long it took, over the failovers that have it behind them. `detection`: from the last observation of the old distribution to the detection, an upper bound. `release`: from the detection to the completion of those
 	// that no contact held. `pending`: from pending to completion. `total`: from the detection to the completion. `confirmation`: from the completion until the agent was seen in the new Region.
 	Total Phase `json:"total"`
+}
+
+// ShiftPoint How a shift stood at a moment.
+type ShiftPoint struct {
+	// At The moment.
+	At time.Time `json:"at"`
+
+	// Cancelled Failovers that had been cancelled.
+	Cancelled int `json:"cancelled"`
+
+	// Completed Failovers that had been completed.
+	Completed int `json:"completed"`
+
+	// Detected Failovers that had been detected.
+	Detected int `json:"detected"`
+
+	// Pending Failovers that contacts held then.
+	Pending int `json:"pending"`
+}
+
+// ShiftProgress A shift over time.
+type ShiftProgress struct {
+	// Points How it stood at the end of each step in which something changed.
+	Points []ShiftPoint `json:"points"`
+
+	// ShiftID The number of a shift.
+	//
+	// Examples: 42
+	ShiftID ShiftID `json:"shiftId"`
+
+	// StartedAt When it began.
+	StartedAt time.Time `json:"startedAt"`
+
+	// StepSeconds How far points are apart at least.
+	StepSeconds float64 `json:"stepSeconds"`
+
+	// Until The last moment that is told: the last change, or now while failovers are open.
+	Until time.Time `json:"until"`
 }
 
 // ShiftReport What became of a shift.
@@ -3063,6 +3251,9 @@ type ListAgentsParams struct {
 	// Username Only the agent with exactly this Amazon Connect user name.
 	Username *string `form:"username,omitempty" json:"username,omitempty"`
 
+	// Search Only agents whose user name or id begins with this, in whatever case.
+	Search *string `form:"search,omitempty" json:"search,omitempty"`
+
 	// Limit The longest page wanted.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
@@ -3274,6 +3465,48 @@ type ForceFailoverParams struct {
 	// key with another request is 422. Keys belong to the caller who sent them.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
+
+// ListOpenFailoversParams defines parameters for ListOpenFailovers.
+type ListOpenFailoversParams struct {
+	// FailoverGroup Only those of this failover group.
+	FailoverGroup *FailoverGroupFilter `form:"failoverGroup,omitempty" json:"failoverGroup,omitempty"`
+
+	// TdgID Only those of this traffic distribution group.
+	TdgID *TdgIDFilter `form:"tdgId,omitempty" json:"tdgId,omitempty"`
+
+	// Status Only failovers in this status.
+	Status *ListOpenFailoversParamsStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// FromRegion Only failovers that leave this Region.
+	FromRegion *RegionName `form:"fromRegion,omitempty" json:"fromRegion,omitempty"`
+
+	// Channel Only those that a contact of this channel holds.
+	Channel *string `form:"channel,omitempty" json:"channel,omitempty"`
+
+	// Phase `talking`: only those with a live contact. `afterContactWork`: only those whose contacts have all ended and are not cleared.
+	Phase *ListOpenFailoversParamsPhase `form:"phase,omitempty" json:"phase,omitempty"`
+
+	// Stale Only those whose from-Region cannot be read (true), or can (false).
+	Stale *bool `form:"stale,omitempty" json:"stale,omitempty"`
+
+	// Order By how long they wait; or by the user name, for finding people.
+	Order *ListOpenFailoversParamsOrder `form:"order,omitempty" json:"order,omitempty"`
+
+	// Limit The longest page wanted.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `nextCursor` of the page before. One that is malformed, or of another list, is 400.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListOpenFailoversParamsStatus defines parameters for ListOpenFailovers.
+type ListOpenFailoversParamsStatus string
+
+// ListOpenFailoversParamsPhase defines parameters for ListOpenFailovers.
+type ListOpenFailoversParamsPhase string
+
+// ListOpenFailoversParamsOrder defines parameters for ListOpenFailovers.
+type ListOpenFailoversParamsOrder string
 
 // DeleteSessionParams defines parameters for DeleteSession.
 type DeleteSessionParams struct {
@@ -4379,6 +4612,14 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/failovers/{failoverId}/force (the `ForceFailover` operationId).
 	ForceFailover(ctx context.Context, failoverID FailoverIDPath, params *ForceFailoverParams, body ForceFailoverJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListOpenFailovers Who waits for what
+	//
+	// The failovers that are detected or pending, with the agents' names and the contacts that hold them, the longest waiting first: for
+	// operators during a shift. `totals` are of all that match, not of the page: what a force of them would drop.
+	//
+	// Corresponds with GET /v1/open-failovers (the `ListOpenFailovers` operationId).
+	ListOpenFailovers(ctx context.Context, params *ListOpenFailoversParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// DeleteSession Drop the cookie
 	//
 	// Ends the session of the cookie `__Host-changeover`. Where `auth.mode` is `none` this answers 501.
@@ -4423,6 +4664,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/shifts/{shiftId}/failovers.csv (the `GetShiftFailovers` operationId).
 	GetShiftFailovers(ctx context.Context, shiftID ShiftID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetShiftProgress A shift's progress over time
+	//
+	// How many failovers were detected, pending, completed and cancelled at each step from the shift's beginning to its end, or to now while some are open. At most 240 steps; those without a change are left out.
+	//
+	// Corresponds with GET /v1/shifts/{shiftId}/progress (the `GetShiftProgress` operationId).
+	GetShiftProgress(ctx context.Context, shiftID ShiftID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetSummary Summarise the floor
 	//
@@ -5096,6 +5344,24 @@ func (c *Client) ForceFailover(ctx context.Context, failoverID FailoverIDPath, p
 	return c.Client.Do(req)
 }
 
+// ListOpenFailovers Who waits for what
+//
+// The failovers that are detected or pending, with the agents' names and the contacts that hold them, the longest waiting first: for
+// operators during a shift. `totals` are of all that match, not of the page: what a force of them would drop.
+//
+// Corresponds with GET /v1/open-failovers (the `ListOpenFailovers` operationId).
+func (c *Client) ListOpenFailovers(ctx context.Context, params *ListOpenFailoversParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListOpenFailoversRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // DeleteSession Drop the cookie
 //
 // Ends the session of the cookie `__Host-changeover`. Where `auth.mode` is `none` this answers 501.
@@ -5191,6 +5457,23 @@ func (c *Client) GetShift(ctx context.Context, shiftID ShiftID, reqEditors ...Re
 // Corresponds with GET /v1/shifts/{shiftId}/failovers.csv (the `GetShiftFailovers` operationId).
 func (c *Client) GetShiftFailovers(ctx context.Context, shiftID ShiftID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetShiftFailoversRequest(c.Server, shiftID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetShiftProgress A shift's progress over time
+//
+// How many failovers were detected, pending, completed and cancelled at each step from the shift's beginning to its end, or to now while some are open. At most 240 steps; those without a change are left out.
+//
+// Corresponds with GET /v1/shifts/{shiftId}/progress (the `GetShiftProgress` operationId).
+func (c *Client) GetShiftProgress(ctx context.Context, shiftID ShiftID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetShiftProgressRequest(c.Server, shiftID)
 	if err != nil {
 		return nil, err
 	}
@@ -5507,6 +5790,18 @@ func NewListAgentsRequest(server string, params *ListAgentsParams) (*http.Reques
 		if params.Username != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "username", *params.Username, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Search != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "search", *params.Search, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -7066,6 +7361,168 @@ func NewForceFailoverRequestWithBody(server string, failoverID FailoverIDPath, p
 	return req, nil
 }
 
+// NewListOpenFailoversRequest constructs an http.Request for the ListOpenFailovers method
+func NewListOpenFailoversRequest(server string, params *ListOpenFailoversParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/open-failovers")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.FailoverGroup != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "failoverGroup", *params.FailoverGroup, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TdgID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tdgId", *params.TdgID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Status != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.FromRegion != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "fromRegion", *params.FromRegion, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Channel != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "channel", *params.Channel, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Phase != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "phase", *params.Phase, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Stale != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "stale", *params.Stale, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Order != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "order", *params.Order, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewDeleteSessionRequest constructs an http.Request for the DeleteSession method
 func NewDeleteSessionRequest(server string, params *DeleteSessionParams) (*http.Request, error) {
 	var err error
@@ -7318,6 +7775,40 @@ func NewGetShiftFailoversRequest(server string, shiftID ShiftID) (*http.Request,
 	}
 
 	operationPath := fmt.Sprintf("/v1/shifts/%s/failovers.csv", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetShiftProgressRequest constructs an http.Request for the GetShiftProgress method
+func NewGetShiftProgressRequest(server string, shiftID ShiftID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "shiftId", shiftID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/shifts/%s/progress", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -8101,6 +8592,16 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/failovers/{failoverId}/force (the `ForceFailover` operationId).
 	ForceFailoverWithResponse(ctx context.Context, failoverID FailoverIDPath, params *ForceFailoverParams, body ForceFailoverJSONRequestBody, reqEditors ...RequestEditorFn) (*ForceFailoverResponse, error)
 
+	// ListOpenFailoversWithResponse Who waits for what
+	//
+	// The failovers that are detected or pending, with the agents' names and the contacts that hold them, the longest waiting first: for
+	// operators during a shift. `totals` are of all that match, not of the page: what a force of them would drop.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/open-failovers (the `ListOpenFailovers` operationId).
+	ListOpenFailoversWithResponse(ctx context.Context, params *ListOpenFailoversParams, reqEditors ...RequestEditorFn) (*ListOpenFailoversResponse, error)
+
 	// DeleteSessionWithResponse Drop the cookie
 	//
 	// Ends the session of the cookie `__Host-changeover`. Where `auth.mode` is `none` this answers 501.
@@ -8157,6 +8658,15 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/shifts/{shiftId}/failovers.csv (the `GetShiftFailovers` operationId).
 	GetShiftFailoversWithResponse(ctx context.Context, shiftID ShiftID, reqEditors ...RequestEditorFn) (*GetShiftFailoversResponse, error)
+
+	// GetShiftProgressWithResponse A shift's progress over time
+	//
+	// How many failovers were detected, pending, completed and cancelled at each step from the shift's beginning to its end, or to now while some are open. At most 240 steps; those without a change are left out.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/shifts/{shiftId}/progress (the `GetShiftProgress` operationId).
+	GetShiftProgressWithResponse(ctx context.Context, shiftID ShiftID, reqEditors ...RequestEditorFn) (*GetShiftProgressResponse, error)
 
 	// GetSummaryWithResponse Summarise the floor
 	//
@@ -9505,6 +10015,61 @@ func (r ForceFailoverResponse) ContentType() string {
 	return ""
 }
 
+type ListOpenFailoversResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *OpenFailoverList
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListOpenFailoversResponse) GetJSON200() *OpenFailoverList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ListOpenFailoversResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListOpenFailoversResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListOpenFailoversResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListOpenFailoversResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListOpenFailoversResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListOpenFailoversResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type DeleteSessionResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -9787,6 +10352,61 @@ func (r GetShiftFailoversResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetShiftFailoversResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetShiftProgressResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ShiftProgress
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetShiftProgressResponse) GetJSON200() *ShiftProgress {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r GetShiftProgressResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetShiftProgressResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetShiftProgressResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetShiftProgressResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetShiftProgressResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetShiftProgressResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -10684,6 +11304,22 @@ func (c *ClientWithResponses) ForceFailoverWithResponse(ctx context.Context, fai
 	return ParseForceFailoverResponse(rsp)
 }
 
+// ListOpenFailoversWithResponse Who waits for what
+//
+// The failovers that are detected or pending, with the agents' names and the contacts that hold them, the longest waiting first: for
+// operators during a shift. `totals` are of all that match, not of the page: what a force of them would drop.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/open-failovers (the `ListOpenFailovers` operationId).
+func (c *ClientWithResponses) ListOpenFailoversWithResponse(ctx context.Context, params *ListOpenFailoversParams, reqEditors ...RequestEditorFn) (*ListOpenFailoversResponse, error) {
+	rsp, err := c.ListOpenFailovers(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListOpenFailoversResponse(rsp)
+}
+
 // DeleteSessionWithResponse Drop the cookie
 //
 // Ends the session of the cookie `__Host-changeover`. Where `auth.mode` is `none` this answers 501.
@@ -10775,6 +11411,21 @@ func (c *ClientWithResponses) GetShiftFailoversWithResponse(ctx context.Context,
 		return nil, err
 	}
 	return ParseGetShiftFailoversResponse(rsp)
+}
+
+// GetShiftProgressWithResponse A shift's progress over time
+//
+// How many failovers were detected, pending, completed and cancelled at each step from the shift's beginning to its end, or to now while some are open. At most 240 steps; those without a change are left out.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/shifts/{shiftId}/progress (the `GetShiftProgress` operationId).
+func (c *ClientWithResponses) GetShiftProgressWithResponse(ctx context.Context, shiftID ShiftID, reqEditors ...RequestEditorFn) (*GetShiftProgressResponse, error) {
+	rsp, err := c.GetShiftProgress(ctx, shiftID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetShiftProgressResponse(rsp)
 }
 
 // GetSummaryWithResponse Summarise the floor
@@ -11781,6 +12432,46 @@ func ParseForceFailoverResponse(rsp *http.Response) (*ForceFailoverResponse, err
 	return response, nil
 }
 
+// ParseListOpenFailoversResponse parses an HTTP response from a ListOpenFailoversWithResponse call
+func ParseListOpenFailoversResponse(rsp *http.Response) (*ListOpenFailoversResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListOpenFailoversResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest OpenFailoverList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseDeleteSessionResponse parses an HTTP response from a DeleteSessionWithResponse call
 func ParseDeleteSessionResponse(rsp *http.Response) (*DeleteSessionResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -11966,6 +12657,46 @@ func ParseGetShiftFailoversResponse(rsp *http.Response) (*GetShiftFailoversRespo
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetShiftProgressResponse parses an HTTP response from a GetShiftProgressWithResponse call
+func ParseGetShiftProgressResponse(rsp *http.Response) (*GetShiftProgressResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetShiftProgressResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ShiftProgress
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
 		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {

@@ -359,6 +359,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/open-failovers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Who waits for what
+         * @description The failovers that are detected or pending, with the agents' names and the contacts that hold them, the longest waiting first: for
+         *     operators during a shift. `totals` are of all that match, not of the page: what a force of them would drop.
+         */
+        get: operations["listOpenFailovers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/failovers/{failoverId}": {
         parameters: {
             query?: never;
@@ -434,6 +455,26 @@ export interface paths {
          * @description How long each phase took, what stalled, what was forced and by whom; of a shift that is under way, so far.
          */
         get: operations["getShift"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/shifts/{shiftId}/progress": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A shift's progress over time
+         * @description How many failovers were detected, pending, completed and cancelled at each step from the shift's beginning to its end, or to now while some are open. At most 240 steps; those without a change are left out.
+         */
+        get: operations["getShiftProgress"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1148,6 +1189,100 @@ export interface components {
             /** @description The contacts that held it when it became pending. */
             initialContactIds: string[];
         };
+        /** @description A failover that is not over, and what holds it. */
+        OpenFailover: {
+            /** @description The failover. */
+            failoverId: string;
+            /** @description The agent. */
+            agentId: string;
+            /** @description The agent's name in Amazon Connect. */
+            username: string | null;
+            /** @description The failover group. */
+            failoverGroup: string;
+            /** @description The traffic distribution group. */
+            tdgId: string | null;
+            /** @description The Region that is left. */
+            fromRegion: string;
+            /** @description The Region that it goes to. */
+            toRegion: string;
+            /**
+             * @description Whether contacts are known to hold it.
+             * @enum {string}
+             */
+            status: "detected" | "pending";
+            /**
+             * Format: date-time
+             * @description When it was detected.
+             */
+            detectedAt: string;
+            /**
+             * Format: date-time
+             * @description When contacts were found that hold it.
+             */
+            pendingAt: string | null;
+            /**
+             * Format: date-time
+             * @description Since when the Region that is left cannot be read.
+             */
+            staleSince: string | null;
+            /** @description The contacts that hold it, as they were last seen. */
+            contacts: components["schemas"]["PlannedContact"][];
+        };
+        /** @description A page of open failovers. */
+        OpenFailoverList: {
+            totals: components["schemas"]["OpenFailoverTotals"];
+            /** @description The page. */
+            items: components["schemas"]["OpenFailover"][];
+            nextCursor?: components["schemas"]["NextCursor"];
+        };
+        /** @description What all that match come to. */
+        OpenFailoverTotals: {
+            /** @description How many failovers match. */
+            failovers: number;
+            /** @description How many of them are pending. */
+            pending: number;
+            /** @description Contacts that hold them and have not ended. */
+            live: number;
+            /** @description Contacts that hold them and have ended. */
+            afterContactWork: number;
+        };
+        /** @description A shift over time. */
+        ShiftProgress: {
+            shiftId: components["schemas"]["ShiftId"];
+            /**
+             * Format: date-time
+             * @description When it began.
+             */
+            startedAt: string;
+            /**
+             * Format: date-time
+             * @description The last moment that is told: the last change, or now while failovers are open.
+             */
+            until: string;
+            /**
+             * Format: double
+             * @description How far points are apart at least.
+             */
+            stepSeconds: number;
+            /** @description How it stood at the end of each step in which something changed. */
+            points: components["schemas"]["ShiftPoint"][];
+        };
+        /** @description How a shift stood at a moment. */
+        ShiftPoint: {
+            /**
+             * Format: date-time
+             * @description The moment.
+             */
+            at: string;
+            /** @description Failovers that had been detected. */
+            detected: number;
+            /** @description Failovers that contacts held then. */
+            pending: number;
+            /** @description Failovers that had been completed. */
+            completed: number;
+            /** @description Failovers that had been cancelled. */
+            cancelled: number;
+        };
         /** @description Why, in one line, for the audit trail and the failover's record. */
         ReasonText: string;
         /**
@@ -1164,6 +1299,8 @@ export interface components {
             failoverGroup: components["schemas"]["GroupName"];
             tdgId?: components["schemas"]["Id"];
             fromRegion?: components["schemas"]["RegionName"];
+            /** @description Only these. Of those that are over meanwhile nothing is said but that they do not match. */
+            failoverIds?: components["schemas"]["Id"][];
             /**
              * @description Only those whose from-Region cannot be read, so that their contacts are known only as they were last.
              * @default false
@@ -1973,6 +2110,8 @@ export interface components {
         };
         /** @description The last change of where a traffic distribution group's agents work, and what became of the failovers since. */
         Shift: {
+            /** @description Its number among the shifts; null if it is the first that was ever known, which is no shift. */
+            shiftId: string | null;
             /** @description The traffic distribution group. */
             tdgId: string;
             /** @description Where its agents work since. */
@@ -3103,6 +3242,11 @@ export interface operations {
                  * @example jane.doe
                  */
                 username?: string;
+                /**
+                 * @description Only agents whose user name or id begins with this, in whatever case.
+                 * @example jane
+                 */
+                search?: string;
                 /** @description The longest page wanted. */
                 limit?: components["parameters"]["Limit"];
                 /** @description `nextCursor` of the page before. One that is malformed, or of another list, is 400. */
@@ -3510,6 +3654,57 @@ export interface operations {
             503: components["responses"]["Unavailable"];
         };
     };
+    listOpenFailovers: {
+        parameters: {
+            query?: {
+                /** @description Only those of this failover group. */
+                failoverGroup?: components["parameters"]["FailoverGroupFilter"];
+                /** @description Only those of this traffic distribution group. */
+                tdgId?: components["parameters"]["TdgIdFilter"];
+                /** @description Only failovers in this status. */
+                status?: "detected" | "pending";
+                /** @description Only failovers that leave this Region. */
+                fromRegion?: components["schemas"]["RegionName"];
+                /**
+                 * @description Only those that a contact of this channel holds.
+                 * @example VOICE
+                 */
+                channel?: string;
+                /** @description `talking`: only those with a live contact. `afterContactWork`: only those whose contacts have all ended and are not cleared. */
+                phase?: "talking" | "afterContactWork";
+                /** @description Only those whose from-Region cannot be read (true), or can (false). */
+                stale?: boolean;
+                /** @description By how long they wait; or by the user name, for finding people. */
+                order?: "longest" | "shortest" | "username";
+                /** @description The longest page wanted. */
+                limit?: components["parameters"]["Limit"];
+                /** @description `nextCursor` of the page before. One that is malformed, or of another list, is 400. */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The open failovers. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenFailoverList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
     getFailover: {
         parameters: {
             query?: never;
@@ -3650,6 +3845,37 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ShiftReport"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    getShiftProgress: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The shift. */
+                shiftId: components["schemas"]["ShiftId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The progress. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShiftProgress"];
                 };
             };
             400: components["responses"]["BadRequest"];

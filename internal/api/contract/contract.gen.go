@@ -323,6 +323,24 @@ func (e LivenessStatus) Valid() bool {
 	}
 }
 
+// Defines values for OpenFailoverStatus.
+const (
+	OpenFailoverStatusDetected OpenFailoverStatus = "detected"
+	OpenFailoverStatusPending  OpenFailoverStatus = "pending"
+)
+
+// Valid indicates whether the value is a known member of the OpenFailoverStatus enum.
+func (e OpenFailoverStatus) Valid() bool {
+	switch e {
+	case OpenFailoverStatusDetected:
+		return true
+	case OpenFailoverStatusPending:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for PlanOutcome.
 const (
 	PlanOutcomeAtOnce  PlanOutcome = "atOnce"
@@ -428,6 +446,63 @@ func (e SessionRoles) Valid() bool {
 	case SessionRolesOperator:
 		return true
 	case SessionRolesViewer:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListOpenFailoversParamsStatus.
+const (
+	ListOpenFailoversParamsStatusDetected ListOpenFailoversParamsStatus = "detected"
+	ListOpenFailoversParamsStatusPending  ListOpenFailoversParamsStatus = "pending"
+)
+
+// Valid indicates whether the value is a known member of the ListOpenFailoversParamsStatus enum.
+func (e ListOpenFailoversParamsStatus) Valid() bool {
+	switch e {
+	case ListOpenFailoversParamsStatusDetected:
+		return true
+	case ListOpenFailoversParamsStatusPending:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListOpenFailoversParamsPhase.
+const (
+	ListOpenFailoversParamsPhaseAfterContactWork ListOpenFailoversParamsPhase = "afterContactWork"
+	ListOpenFailoversParamsPhaseTalking          ListOpenFailoversParamsPhase = "talking"
+)
+
+// Valid indicates whether the value is a known member of the ListOpenFailoversParamsPhase enum.
+func (e ListOpenFailoversParamsPhase) Valid() bool {
+	switch e {
+	case ListOpenFailoversParamsPhaseAfterContactWork:
+		return true
+	case ListOpenFailoversParamsPhaseTalking:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListOpenFailoversParamsOrder.
+const (
+	ListOpenFailoversParamsOrderLongest  ListOpenFailoversParamsOrder = "longest"
+	ListOpenFailoversParamsOrderShortest ListOpenFailoversParamsOrder = "shortest"
+	ListOpenFailoversParamsOrderUsername ListOpenFailoversParamsOrder = "username"
+)
+
+// Valid indicates whether the value is a known member of the ListOpenFailoversParamsOrder enum.
+func (e ListOpenFailoversParamsOrder) Valid() bool {
+	switch e {
+	case ListOpenFailoversParamsOrderLongest:
+		return true
+	case ListOpenFailoversParamsOrderShortest:
+		return true
+	case ListOpenFailoversParamsOrderUsername:
 		return true
 	default:
 		return false
@@ -582,6 +657,9 @@ type BulkForceRequest struct {
 	//
 	// Examples: main
 	FailoverGroup GroupName `json:"failoverGroup"`
+
+	// FailoverIds Only these. Of those that are over meanwhile nothing is said but that they do not match.
+	FailoverIds []ID `json:"failoverIds,omitempty"`
 
 	// FromRegion An AWS Region.
 	//
@@ -1224,6 +1302,75 @@ type LivenessStatus string
 // NextCursor Pass it as `cursor` to get the next page. Missing on the last page.
 type NextCursor = string
 
+// OpenFailover A failover that is not over, and what holds it.
+type OpenFailover struct {
+	// AgentID The agent.
+	AgentID string `json:"agentId"`
+
+	// Contacts The contacts that hold it, as they were last seen.
+	Contacts []PlannedContact `json:"contacts"`
+
+	// DetectedAt When it was detected.
+	DetectedAt time.Time `json:"detectedAt"`
+
+	// FailoverGroup The failover group.
+	FailoverGroup string `json:"failoverGroup"`
+
+	// FailoverID The failover.
+	FailoverID string `json:"failoverId"`
+
+	// FromRegion The Region that is left.
+	FromRegion string `json:"fromRegion"`
+
+	// PendingAt When contacts were found that hold it.
+	PendingAt *time.Time `json:"pendingAt"`
+
+	// StaleSince Since when the Region that is left cannot be read.
+	StaleSince *time.Time `json:"staleSince"`
+
+	// Status Whether contacts are known to hold it.
+	Status OpenFailoverStatus `json:"status"`
+
+	// TdgID The traffic distribution group.
+	TdgID *string `json:"tdgId"`
+
+	// ToRegion The Region that it goes to.
+	ToRegion string `json:"toRegion"`
+
+	// Username The agent's name in Amazon Connect.
+	Username *string `json:"username"`
+}
+
+// OpenFailoverStatus Whether contacts are known to hold it.
+type OpenFailoverStatus string
+
+// OpenFailoverList A page of open failovers.
+type OpenFailoverList struct {
+	// Items The page.
+	Items []OpenFailover `json:"items"`
+
+	// NextCursor Pass it as `cursor` to get the next page. Missing on the last page.
+	NextCursor *NextCursor `json:"nextCursor,omitempty"`
+
+	// Totals What all that match come to.
+	Totals OpenFailoverTotals `json:"totals"`
+}
+
+// OpenFailoverTotals What all that match come to.
+type OpenFailoverTotals struct {
+	// AfterContactWork Contacts that hold them and have ended.
+	AfterContactWork int `json:"afterContactWork"`
+
+	// Failovers How many failovers match.
+	Failovers int `json:"failovers"`
+
+	// Live Contacts that hold them and have not ended.
+	Live int `json:"live"`
+
+	// Pending How many of them are pending.
+	Pending int `json:"pending"`
+}
+
 // PastShift A change of where a traffic distribution group's agents work, and what became of the failovers until the next one.
 type PastShift struct {
 	// After Where they work since; null if that is not told any more.
@@ -1698,6 +1845,9 @@ type Shift struct {
 	// Pending Still pending.
 	Pending int `json:"pending"`
 
+	// ShiftID Its number among the shifts; null if it is the first that was ever known, which is no shift.
+	ShiftID *string `json:"shiftId"`
+
 	// Stalled Completed, and the agent is seen elsewhere and not yet in the new Region.
 	Stalled int `json:"stalled"`
 
@@ -1745,6 +1895,44 @@ type ShiftPhases struct {
 	// Total How long it took, over the failovers that have it behind them. `detection`: from the last observation of the old distribution to the detection, an upper bound. `release`: from the detection to the completion of those
 	// that no contact held. `pending`: from pending to completion. `total`: from the detection to the completion. `confirmation`: from the completion until the agent was seen in the new Region.
 	Total Phase `json:"total"`
+}
+
+// ShiftPoint How a shift stood at a moment.
+type ShiftPoint struct {
+	// At The moment.
+	At time.Time `json:"at"`
+
+	// Cancelled Failovers that had been cancelled.
+	Cancelled int `json:"cancelled"`
+
+	// Completed Failovers that had been completed.
+	Completed int `json:"completed"`
+
+	// Detected Failovers that had been detected.
+	Detected int `json:"detected"`
+
+	// Pending Failovers that contacts held then.
+	Pending int `json:"pending"`
+}
+
+// ShiftProgress A shift over time.
+type ShiftProgress struct {
+	// Points How it stood at the end of each step in which something changed.
+	Points []ShiftPoint `json:"points"`
+
+	// ShiftID The number of a shift.
+	//
+	// Examples: 42
+	ShiftID ShiftID `json:"shiftId"`
+
+	// StartedAt When it began.
+	StartedAt time.Time `json:"startedAt"`
+
+	// StepSeconds How far points are apart at least.
+	StepSeconds float64 `json:"stepSeconds"`
+
+	// Until The last moment that is told: the last change, or now while failovers are open.
+	Until time.Time `json:"until"`
 }
 
 // ShiftReport What became of a shift.
@@ -2001,6 +2189,9 @@ type ListAgentsParams struct {
 	// Username Only the agent with exactly this Amazon Connect user name.
 	Username *string `form:"username,omitempty" json:"username,omitempty"`
 
+	// Search Only agents whose user name or id begins with this, in whatever case.
+	Search *string `form:"search,omitempty" json:"search,omitempty"`
+
 	// Limit The longest page wanted.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
@@ -2213,6 +2404,48 @@ type ForceFailoverParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// ListOpenFailoversParams defines parameters for ListOpenFailovers.
+type ListOpenFailoversParams struct {
+	// FailoverGroup Only those of this failover group.
+	FailoverGroup *FailoverGroupFilter `form:"failoverGroup,omitempty" json:"failoverGroup,omitempty"`
+
+	// TdgID Only those of this traffic distribution group.
+	TdgID *TdgIDFilter `form:"tdgId,omitempty" json:"tdgId,omitempty"`
+
+	// Status Only failovers in this status.
+	Status *ListOpenFailoversParamsStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// FromRegion Only failovers that leave this Region.
+	FromRegion *RegionName `form:"fromRegion,omitempty" json:"fromRegion,omitempty"`
+
+	// Channel Only those that a contact of this channel holds.
+	Channel *string `form:"channel,omitempty" json:"channel,omitempty"`
+
+	// Phase `talking`: only those with a live contact. `afterContactWork`: only those whose contacts have all ended and are not cleared.
+	Phase *ListOpenFailoversParamsPhase `form:"phase,omitempty" json:"phase,omitempty"`
+
+	// Stale Only those whose from-Region cannot be read (true), or can (false).
+	Stale *bool `form:"stale,omitempty" json:"stale,omitempty"`
+
+	// Order By how long they wait; or by the user name, for finding people.
+	Order *ListOpenFailoversParamsOrder `form:"order,omitempty" json:"order,omitempty"`
+
+	// Limit The longest page wanted.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `nextCursor` of the page before. One that is malformed, or of another list, is 400.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListOpenFailoversParamsStatus defines parameters for ListOpenFailovers.
+type ListOpenFailoversParamsStatus string
+
+// ListOpenFailoversParamsPhase defines parameters for ListOpenFailovers.
+type ListOpenFailoversParamsPhase string
+
+// ListOpenFailoversParamsOrder defines parameters for ListOpenFailovers.
+type ListOpenFailoversParamsOrder string
+
 // DeleteSessionParams defines parameters for DeleteSession.
 type DeleteSessionParams struct {
 	// IdempotencyKey Makes a retry safe: the same key with the same request gives the same answer for 24 hours, and nothing is done twice. The same
@@ -2380,6 +2613,9 @@ type ServerInterface interface {
 	// ForceFailover Force a failover
 	// (POST /v1/failovers/{failoverId}/force)
 	ForceFailover(w http.ResponseWriter, r *http.Request, failoverID FailoverIDPath, params ForceFailoverParams)
+	// ListOpenFailovers Who waits for what
+	// (GET /v1/open-failovers)
+	ListOpenFailovers(w http.ResponseWriter, r *http.Request, params ListOpenFailoversParams)
 	// DeleteSession Drop the cookie
 	// (DELETE /v1/session)
 	DeleteSession(w http.ResponseWriter, r *http.Request, params DeleteSessionParams)
@@ -2398,6 +2634,9 @@ type ServerInterface interface {
 	// GetShiftFailovers Download the failovers of a shift
 	// (GET /v1/shifts/{shiftId}/failovers.csv)
 	GetShiftFailovers(w http.ResponseWriter, r *http.Request, shiftID ShiftID)
+	// GetShiftProgress A shift's progress over time
+	// (GET /v1/shifts/{shiftId}/progress)
+	GetShiftProgress(w http.ResponseWriter, r *http.Request, shiftID ShiftID)
 	// GetSummary Summarise the floor
 	// (GET /v1/summary)
 	GetSummary(w http.ResponseWriter, r *http.Request)
@@ -2581,6 +2820,12 @@ func (_ Unimplemented) ForceFailover(w http.ResponseWriter, r *http.Request, fai
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// ListOpenFailovers Who waits for what
+// (GET /v1/open-failovers)
+func (_ Unimplemented) ListOpenFailovers(w http.ResponseWriter, r *http.Request, params ListOpenFailoversParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // DeleteSession Drop the cookie
 // (DELETE /v1/session)
 func (_ Unimplemented) DeleteSession(w http.ResponseWriter, r *http.Request, params DeleteSessionParams) {
@@ -2614,6 +2859,12 @@ func (_ Unimplemented) GetShift(w http.ResponseWriter, r *http.Request, shiftID 
 // GetShiftFailovers Download the failovers of a shift
 // (GET /v1/shifts/{shiftId}/failovers.csv)
 func (_ Unimplemented) GetShiftFailovers(w http.ResponseWriter, r *http.Request, shiftID ShiftID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetShiftProgress A shift's progress over time
+// (GET /v1/shifts/{shiftId}/progress)
+func (_ Unimplemented) GetShiftProgress(w http.ResponseWriter, r *http.Request, shiftID ShiftID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -2794,6 +3045,19 @@ func (siw *ServerInterfaceWrapper) ListAgents(w http.ResponseWriter, r *http.Req
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "username"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "username", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "search" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "search", r.URL.Query(), &params.Search, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "search"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "search", Err: err})
 		}
 		return
 	}
@@ -4097,6 +4361,156 @@ func (siw *ServerInterfaceWrapper) ForceFailover(w http.ResponseWriter, r *http.
 	handler.ServeHTTP(w, r)
 }
 
+// ListOpenFailovers operation middleware
+func (siw *ServerInterfaceWrapper) ListOpenFailovers(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListOpenFailoversParams
+
+	// ------------- Optional query parameter "failoverGroup" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "failoverGroup", r.URL.Query(), &params.FailoverGroup, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "failoverGroup"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "failoverGroup", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "tdgId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "tdgId", r.URL.Query(), &params.TdgID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "tdgId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tdgId", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "status" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "status", r.URL.Query(), &params.Status, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "status"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "status", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "fromRegion" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "fromRegion", r.URL.Query(), &params.FromRegion, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "fromRegion"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "fromRegion", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "channel" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "channel", r.URL.Query(), &params.Channel, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "channel"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "channel", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "phase" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "phase", r.URL.Query(), &params.Phase, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "phase"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "phase", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "stale" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "stale", r.URL.Query(), &params.Stale, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "stale"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "stale", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "order" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "order", r.URL.Query(), &params.Order, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "order"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "order", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListOpenFailovers(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // DeleteSession operation middleware
 func (siw *ServerInterfaceWrapper) DeleteSession(w http.ResponseWriter, r *http.Request) {
 
@@ -4308,6 +4722,32 @@ func (siw *ServerInterfaceWrapper) GetShiftFailovers(w http.ResponseWriter, r *h
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetShiftFailovers(w, r, shiftID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetShiftProgress operation middleware
+func (siw *ServerInterfaceWrapper) GetShiftProgress(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "shiftId" -------------
+	var shiftID ShiftID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "shiftId", chi.URLParam(r, "shiftId"), &shiftID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "shiftId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetShiftProgress(w, r, shiftID)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -4804,6 +5244,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Post(options.BaseURL+"/v1/failovers/force", wrapper.ForceFailovers)
 	})
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/open-failovers", wrapper.ListOpenFailovers)
+	})
+	r.Group(func(r chi.Router) {
 		r.Delete(options.BaseURL+"/v1/session", wrapper.DeleteSession)
 	})
 	r.Group(func(r chi.Router) {
@@ -4820,6 +5263,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/shifts/{shiftId}/failovers.csv", wrapper.GetShiftFailovers)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/v1/shifts/{shiftId}/progress", wrapper.GetShiftProgress)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/v1/summary", wrapper.GetSummary)
@@ -5912,6 +6358,44 @@ func (response ForceFailover500ApplicationProblemPlusJSONResponse) VisitForceFai
 	return err
 }
 
+type ListOpenFailoversRequestObject struct {
+	Params ListOpenFailoversParams
+}
+
+type ListOpenFailoversResponseObject interface {
+	VisitListOpenFailoversResponse(w http.ResponseWriter) error
+}
+
+type ListOpenFailovers200JSONResponse OpenFailoverList
+
+func (response ListOpenFailovers200JSONResponse) VisitListOpenFailoversResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListOpenFailovers500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response ListOpenFailovers500ApplicationProblemPlusJSONResponse) VisitListOpenFailoversResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type DeleteSessionRequestObject struct {
 	Params DeleteSessionParams
 }
@@ -6128,6 +6612,44 @@ type GetShiftFailovers500ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetShiftFailovers500ApplicationProblemPlusJSONResponse) VisitGetShiftFailoversResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetShiftProgressRequestObject struct {
+	ShiftID ShiftID `json:"shiftId"`
+}
+
+type GetShiftProgressResponseObject interface {
+	VisitGetShiftProgressResponse(w http.ResponseWriter) error
+}
+
+type GetShiftProgress200JSONResponse ShiftProgress
+
+func (response GetShiftProgress200JSONResponse) VisitGetShiftProgressResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetShiftProgress500ApplicationProblemPlusJSONResponse struct {
+	InternalApplicationProblemPlusJSONResponse
+}
+
+func (response GetShiftProgress500ApplicationProblemPlusJSONResponse) VisitGetShiftProgressResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response); err != nil {
@@ -6487,6 +7009,9 @@ type StrictServerInterface interface {
 	// ForceFailover Force a failover
 	// (POST /v1/failovers/{failoverId}/force)
 	ForceFailover(ctx context.Context, request ForceFailoverRequestObject) (ForceFailoverResponseObject, error)
+	// ListOpenFailovers Who waits for what
+	// (GET /v1/open-failovers)
+	ListOpenFailovers(ctx context.Context, request ListOpenFailoversRequestObject) (ListOpenFailoversResponseObject, error)
 	// DeleteSession Drop the cookie
 	// (DELETE /v1/session)
 	DeleteSession(ctx context.Context, request DeleteSessionRequestObject) (DeleteSessionResponseObject, error)
@@ -6505,6 +7030,9 @@ type StrictServerInterface interface {
 	// GetShiftFailovers Download the failovers of a shift
 	// (GET /v1/shifts/{shiftId}/failovers.csv)
 	GetShiftFailovers(ctx context.Context, request GetShiftFailoversRequestObject) (GetShiftFailoversResponseObject, error)
+	// GetShiftProgress A shift's progress over time
+	// (GET /v1/shifts/{shiftId}/progress)
+	GetShiftProgress(ctx context.Context, request GetShiftProgressRequestObject) (GetShiftProgressResponseObject, error)
 	// GetSummary Summarise the floor
 	// (GET /v1/summary)
 	GetSummary(ctx context.Context, request GetSummaryRequestObject) (GetSummaryResponseObject, error)
@@ -7287,6 +7815,32 @@ func (sh *strictHandler) ForceFailover(w http.ResponseWriter, r *http.Request, f
 	}
 }
 
+// ListOpenFailovers operation middleware
+func (sh *strictHandler) ListOpenFailovers(w http.ResponseWriter, r *http.Request, params ListOpenFailoversParams) {
+	var request ListOpenFailoversRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListOpenFailovers(ctx, request.(ListOpenFailoversRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListOpenFailovers")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListOpenFailoversResponseObject); ok {
+		if err := validResponse.VisitListOpenFailoversResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // DeleteSession operation middleware
 func (sh *strictHandler) DeleteSession(w http.ResponseWriter, r *http.Request, params DeleteSessionParams) {
 	var request DeleteSessionRequestObject
@@ -7434,6 +7988,32 @@ func (sh *strictHandler) GetShiftFailovers(w http.ResponseWriter, r *http.Reques
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetShiftFailoversResponseObject); ok {
 		if err := validResponse.VisitGetShiftFailoversResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetShiftProgress operation middleware
+func (sh *strictHandler) GetShiftProgress(w http.ResponseWriter, r *http.Request, shiftID ShiftID) {
+	var request GetShiftProgressRequestObject
+
+	request.ShiftID = shiftID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetShiftProgress(ctx, request.(GetShiftProgressRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetShiftProgress")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetShiftProgressResponseObject); ok {
+		if err := validResponse.VisitGetShiftProgressResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

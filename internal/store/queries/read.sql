@@ -19,6 +19,7 @@ WHERE a.agent_id > @after_id
     OR a.agent_id IN (SELECT f.agent_id FROM failovers f WHERE f.status IN ('detected', 'pending')))
   AND (@agent_id::text = '' OR a.agent_id = @agent_id)
   AND (@username::text = '' OR a.username = @username)
+  AND (@search::text = '' OR starts_with(lower(a.username), lower(@search)) OR starts_with(a.agent_id, lower(@search)))
 ORDER BY a.agent_id LIMIT @max_rows;
 
 -- AgentByAlias reads all agents unless it is told whose alias it may be: it is asked for ids that nobody knows otherwise, which are
@@ -48,6 +49,52 @@ WHERE (f.detected_at, f.failover_id) < (@before_at::timestamptz, @before_id::tex
   AND (@to_region::text = '' OR f.to_region = @to_region)
   AND f.detected_at >= @since::timestamptz AND f.detected_at < @until::timestamptz
 ORDER BY f.detected_at DESC, f.failover_id DESC LIMIT @max_rows;
+
+-- OpenFailovers lists what is not over, by how long it waits or by the agents' names. There are never more than agents, and a page is a sort of them.
+-- name: OpenFailovers :many
+WITH open AS (
+    SELECT f.failover_id, f.agent_id, coalesce(a.username, '') AS username, f.failover_group, f.tdg_id, f.from_region, f.to_region, f.status,
+        f.detected_at, f.pending_at, f.stale_since, f.contact_ids,
+        CASE @sort_by::text WHEN 'username' THEN lower(coalesce(a.username, '')) ELSE '' END AS by_name,
+        CASE @sort_by WHEN 'username' THEN 0 ELSE (CASE @sort_by WHEN 'shortest' THEN -1 ELSE 1 END * extract(epoch FROM coalesce(f.pending_at, f.detected_at)) * 1e6) END::bigint AS by_time
+    FROM failovers f LEFT JOIN agents a ON a.agent_id = f.agent_id
+    WHERE f.status IN ('detected', 'pending')
+      AND (@failover_group::text = '' OR f.failover_group = @failover_group)
+      AND (@tdg_id::text = '' OR f.tdg_id = @tdg_id)
+      AND (@status::text = '' OR f.status = @status)
+      AND (@from_region::text = '' OR f.from_region = @from_region)
+      AND (@stale::text = '' OR (f.stale_since IS NOT NULL) = (@stale = 'true'))
+      AND (@channel::text = '' OR EXISTS (SELECT 1 FROM contacts c WHERE c.agent_id = f.agent_id AND jsonb_exists(f.contact_ids, c.contact_id) AND c.channel = @channel))
+      AND (@phase::text = '' OR f.status = 'pending' AND (@phase = 'talking') =
+        EXISTS (SELECT 1 FROM contacts c WHERE c.agent_id = f.agent_id AND jsonb_exists(f.contact_ids, c.contact_id) AND c.state <> 'ENDED')))
+SELECT o.failover_id, o.agent_id, o.username, o.failover_group, o.tdg_id, o.from_region, o.to_region, o.status, o.detected_at, o.pending_at, o.stale_since,
+    o.by_name::text AS by_name, o.by_time::bigint AS by_time,
+    coalesce((SELECT jsonb_agg(jsonb_build_object('id', c.contact_id, 'channel', c.channel, 'state', c.state, 'since', c.state_since) ORDER BY c.contact_id)
+        FROM (SELECT DISTINCT ON (k.contact_id) k.contact_id, k.channel, k.state, k.state_since FROM contacts k
+            WHERE k.agent_id = o.agent_id AND jsonb_exists(o.contact_ids, k.contact_id) ORDER BY k.contact_id, k.observed_at DESC) c), '[]')::jsonb AS contacts
+FROM open o
+WHERE (o.by_name, o.by_time, o.failover_id) > (@after_name::text, @after_time::bigint, @after_id::text)
+ORDER BY o.by_name, o.by_time, o.failover_id LIMIT @max_rows;
+
+-- OpenFailoverTotals sums up what OpenFailovers lists.
+-- name: OpenFailoverTotals :one
+WITH open AS (
+    SELECT f.failover_id, f.status, c.live, c.ended
+    FROM failovers f
+    CROSS JOIN LATERAL (
+        SELECT count(*) FILTER (WHERE k.state <> 'ENDED') AS live, count(*) FILTER (WHERE k.state = 'ENDED') AS ended,
+            count(*) FILTER (WHERE k.channel = @channel::text) AS of_channel
+        FROM (SELECT DISTINCT ON (k.contact_id) k.channel, k.state FROM contacts k
+            WHERE k.agent_id = f.agent_id AND jsonb_exists(f.contact_ids, k.contact_id) ORDER BY k.contact_id, k.observed_at DESC) k) c
+    WHERE f.status IN ('detected', 'pending')
+      AND (@failover_group::text = '' OR f.failover_group = @failover_group)
+      AND (@tdg_id::text = '' OR f.tdg_id = @tdg_id)
+      AND (@status::text = '' OR f.status = @status)
+      AND (@from_region::text = '' OR f.from_region = @from_region)
+      AND (@stale::text = '' OR (f.stale_since IS NOT NULL) = (@stale = 'true'))
+      AND (@channel::text = '' OR c.of_channel > 0)
+      AND (@phase::text = '' OR f.status = 'pending' AND (@phase = 'talking') = (c.live > 0)))
+SELECT count(*) AS failovers, count(*) FILTER (WHERE status = 'pending') AS pending, coalesce(sum(live), 0)::bigint AS live, coalesce(sum(ended), 0)::bigint AS ended FROM open;
 
 -- name: Failover :one
 SELECT f.failover_id, f.agent_id, f.failover_group, f.tdg_id, f.from_region, f.to_region, f.status, f.cause, f.evidence,
@@ -84,7 +131,7 @@ WHERE status IN ('detected', 'pending') AND memory ? 'clearedAt' GROUP BY failov
 -- CurrentShifts finds, for each traffic distribution group, the last change of its agents' distribution, and counts what
 -- became of the failovers since.
 -- name: CurrentShifts :many
-SELECT s.tdg_id, s.failover_group, s.after, s.observed_at,
+SELECT s.shift_id::bigint AS shift_id, s.tdg_id, s.failover_group, s.after, s.observed_at,
     count(f.failover_id) AS failovers,
     count(*) FILTER (WHERE f.status = 'detected') AS detected,
     count(*) FILTER (WHERE f.status = 'pending') AS pending,
@@ -94,11 +141,11 @@ SELECT s.tdg_id, s.failover_group, s.after, s.observed_at,
     count(*) FILTER (WHERE f.stalled_at IS NOT NULL AND f.confirmed_at IS NULL) AS stalled
 FROM traffic_distribution_groups t
 CROSS JOIN LATERAL (
-    SELECT c.tdg_id, c.failover_group, c.after, c.observed_at FROM distribution_changes c
+    SELECT CASE WHEN c.before -> 'agents' <> 'null' THEN c.change_id ELSE 0 END AS shift_id, c.tdg_id, c.failover_group, c.after, c.observed_at FROM distribution_changes c
     WHERE c.tdg_id = t.tdg_id AND c.before -> 'agents' IS DISTINCT FROM c.after -> 'agents'
     ORDER BY c.change_id DESC LIMIT 1) s
 LEFT JOIN failovers f ON f.tdg_id = s.tdg_id AND f.detected_at >= s.observed_at
-GROUP BY s.tdg_id, s.failover_group, s.after, s.observed_at
+GROUP BY s.shift_id, s.tdg_id, s.failover_group, s.after, s.observed_at
 ORDER BY s.failover_group, s.tdg_id;
 
 -- Shifts are the changes of where agents work, and what became of the failovers until the next one of the same group.
@@ -141,6 +188,23 @@ WITH took AS (
 SELECT phase::text AS phase, count(*) AS failovers, (percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds))::float8 AS p50,
     (percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds))::float8 AS p95, max(seconds)::float8 AS longest
 FROM took GROUP BY phase, ord ORDER BY ord;
+
+-- ShiftLastMove tells when something last became of a shift, and the time by the database's clock.
+-- name: ShiftLastMove :one
+SELECT coalesce(max(greatest(f.detected_at, f.pending_at, f.completed_at, f.cancelled_at)), @since::timestamptz)::timestamptz AS last_move, clock_timestamp()::timestamptz AS now
+FROM failovers f WHERE f.tdg_id = @tdg_id AND f.detected_at >= @since AND f.detected_at < @until::timestamptz;
+
+-- ShiftMoves counts what happened in each step of so many seconds.
+-- name: ShiftMoves :many
+SELECT floor(extract(epoch FROM m.at - @since::timestamptz) / @step::float8)::int AS step, sum(m.detected)::bigint AS detected, sum(m.pending)::bigint AS pending,
+    sum(m.completed)::bigint AS completed, sum(m.cancelled)::bigint AS cancelled
+FROM failovers f
+CROSS JOIN LATERAL (VALUES
+    (f.detected_at, 1, 0, 0, 0), (f.pending_at, 0, 1, 0, 0),
+    (f.completed_at, 0, CASE WHEN f.pending_at IS NULL THEN 0 ELSE -1 END, 1, 0),
+    (f.cancelled_at, 0, CASE WHEN f.pending_at IS NULL THEN 0 ELSE -1 END, 0, 1)) m(at, detected, pending, completed, cancelled)
+WHERE f.tdg_id = @tdg_id AND f.detected_at >= @since AND f.detected_at < @until::timestamptz AND m.at IS NOT NULL
+GROUP BY 1 ORDER BY 1;
 
 -- name: ShiftEvidence :many
 SELECT evidence, count(*) AS failovers FROM failovers

@@ -2,6 +2,7 @@
 import type { FunctionComponent } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { now } from "./clock";
+import { floor } from "./floor";
 import { duration, time } from "./format";
 import { connection, heardAt, loaded, refreshAll, useLive } from "./live";
 import { api, data, explain } from "./api";
@@ -133,8 +134,9 @@ function Who() {
  * says becomes another thing, not when seconds pass.
  */
 function Status() {
-  const floor = useLive("summary", () => data(api.GET("/v1/summary")));
-  const paused = floor.data?.items.filter((g) => g.pause) ?? [];
+  const summary = useLive("summary", (signal) => data(api.GET("/v1/summary", { signal })));
+  useEffect(() => { floor.value = summary; }, [summary.data, summary.error]);
+  const paused = summary.data?.items.filter((g) => g.pause) ?? [];
   const t = now.value;
   const c = connection.value;
   const oldest = [...loaded.value.values()].filter((l) => t - l.at > l.due).map((l) => l.at);
@@ -146,7 +148,7 @@ function Status() {
   if (old !== undefined) {
     mood = "bad";
     said = "What is shown is old";
-    rest = `: it is from ${time(old, t)}, ${duration(t - old)} ago. ${floor.error ? floor.error.message : ""} It is tried again all the time.`;
+    rest = `: it is from ${time(old, t)}, ${duration(t - old)} ago. ${summary.error ? summary.error.message : ""} It is tried again all the time.`;
   } else if (c.state === "waiting" && t - c.since > 5000) {
     mood = "busy";
     said = "Live events are interrupted";

@@ -52,7 +52,8 @@ WHERE a.agent_id > $2
     OR a.agent_id IN (SELECT f.agent_id FROM failovers f WHERE f.status IN ('detected', 'pending')))
   AND ($8::text = '' OR a.agent_id = $8)
   AND ($9::text = '' OR a.username = $9)
-ORDER BY a.agent_id LIMIT $10
+  AND ($10::text = '' OR starts_with(lower(a.username), lower($10)) OR starts_with(a.agent_id, lower($10)))
+ORDER BY a.agent_id LIMIT $11
 `
 
 type AgentsParams struct {
@@ -65,6 +66,7 @@ type AgentsParams struct {
 	State          string
 	AgentID        string
 	Username       string
+	Search         string
 	MaxRows        int32
 }
 
@@ -98,6 +100,7 @@ func (q *Queries) Agents(ctx context.Context, db DBTX, arg AgentsParams) ([]Agen
 		arg.State,
 		arg.AgentID,
 		arg.Username,
+		arg.Search,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -251,7 +254,7 @@ func (q *Queries) CountAgents(ctx context.Context, db DBTX) ([]CountAgentsRow, e
 }
 
 const currentShifts = `-- name: CurrentShifts :many
-SELECT s.tdg_id, s.failover_group, s.after, s.observed_at,
+SELECT s.shift_id::bigint AS shift_id, s.tdg_id, s.failover_group, s.after, s.observed_at,
     count(f.failover_id) AS failovers,
     count(*) FILTER (WHERE f.status = 'detected') AS detected,
     count(*) FILTER (WHERE f.status = 'pending') AS pending,
@@ -261,15 +264,16 @@ SELECT s.tdg_id, s.failover_group, s.after, s.observed_at,
     count(*) FILTER (WHERE f.stalled_at IS NOT NULL AND f.confirmed_at IS NULL) AS stalled
 FROM traffic_distribution_groups t
 CROSS JOIN LATERAL (
-    SELECT c.tdg_id, c.failover_group, c.after, c.observed_at FROM distribution_changes c
+    SELECT CASE WHEN c.before -> 'agents' <> 'null' THEN c.change_id ELSE 0 END AS shift_id, c.tdg_id, c.failover_group, c.after, c.observed_at FROM distribution_changes c
     WHERE c.tdg_id = t.tdg_id AND c.before -> 'agents' IS DISTINCT FROM c.after -> 'agents'
     ORDER BY c.change_id DESC LIMIT 1) s
 LEFT JOIN failovers f ON f.tdg_id = s.tdg_id AND f.detected_at >= s.observed_at
-GROUP BY s.tdg_id, s.failover_group, s.after, s.observed_at
+GROUP BY s.shift_id, s.tdg_id, s.failover_group, s.after, s.observed_at
 ORDER BY s.failover_group, s.tdg_id
 `
 
 type CurrentShiftsRow struct {
+	ShiftID       int64
 	TdgID         string
 	FailoverGroup string
 	After         []byte
@@ -295,6 +299,7 @@ func (q *Queries) CurrentShifts(ctx context.Context, db DBTX) ([]CurrentShiftsRo
 	for rows.Next() {
 		var i CurrentShiftsRow
 		if err := rows.Scan(
+			&i.ShiftID,
 			&i.TdgID,
 			&i.FailoverGroup,
 			&i.After,
@@ -508,6 +513,171 @@ func (q *Queries) OldestPending(ctx context.Context, db DBTX) ([]OldestPendingRo
 	return items, nil
 }
 
+const openFailoverTotals = `-- name: OpenFailoverTotals :one
+WITH open AS (
+    SELECT f.failover_id, f.status, c.live, c.ended
+    FROM failovers f
+    CROSS JOIN LATERAL (
+        SELECT count(*) FILTER (WHERE k.state <> 'ENDED') AS live, count(*) FILTER (WHERE k.state = 'ENDED') AS ended,
+            count(*) FILTER (WHERE k.channel = $1::text) AS of_channel
+        FROM (SELECT DISTINCT ON (k.contact_id) k.channel, k.state FROM contacts k
+            WHERE k.agent_id = f.agent_id AND jsonb_exists(f.contact_ids, k.contact_id) ORDER BY k.contact_id, k.observed_at DESC) k) c
+    WHERE f.status IN ('detected', 'pending')
+      AND ($2::text = '' OR f.failover_group = $2)
+      AND ($3::text = '' OR f.tdg_id = $3)
+      AND ($4::text = '' OR f.status = $4)
+      AND ($5::text = '' OR f.from_region = $5)
+      AND ($6::text = '' OR (f.stale_since IS NOT NULL) = ($6 = 'true'))
+      AND ($1::text = '' OR c.of_channel > 0)
+      AND ($7::text = '' OR f.status = 'pending' AND ($7 = 'talking') = (c.live > 0)))
+SELECT count(*) AS failovers, count(*) FILTER (WHERE status = 'pending') AS pending, coalesce(sum(live), 0)::bigint AS live, coalesce(sum(ended), 0)::bigint AS ended FROM open
+`
+
+type OpenFailoverTotalsParams struct {
+	Channel       string
+	FailoverGroup string
+	TdgID         string
+	Status        string
+	FromRegion    string
+	Stale         string
+	Phase         string
+}
+
+type OpenFailoverTotalsRow struct {
+	Failovers int64
+	Pending   int64
+	Live      int64
+	Ended     int64
+}
+
+// OpenFailoverTotals sums up what OpenFailovers lists.
+func (q *Queries) OpenFailoverTotals(ctx context.Context, db DBTX, arg OpenFailoverTotalsParams) (OpenFailoverTotalsRow, error) {
+	row := db.QueryRow(ctx, openFailoverTotals,
+		arg.Channel,
+		arg.FailoverGroup,
+		arg.TdgID,
+		arg.Status,
+		arg.FromRegion,
+		arg.Stale,
+		arg.Phase,
+	)
+	var i OpenFailoverTotalsRow
+	err := row.Scan(
+		&i.Failovers,
+		&i.Pending,
+		&i.Live,
+		&i.Ended,
+	)
+	return i, err
+}
+
+const openFailovers = `-- name: OpenFailovers :many
+WITH open AS (
+    SELECT f.failover_id, f.agent_id, coalesce(a.username, '') AS username, f.failover_group, f.tdg_id, f.from_region, f.to_region, f.status,
+        f.detected_at, f.pending_at, f.stale_since, f.contact_ids,
+        CASE $5::text WHEN 'username' THEN lower(coalesce(a.username, '')) ELSE '' END AS by_name,
+        CASE $5 WHEN 'username' THEN 0 ELSE (CASE $5 WHEN 'shortest' THEN -1 ELSE 1 END * extract(epoch FROM coalesce(f.pending_at, f.detected_at)) * 1e6) END::bigint AS by_time
+    FROM failovers f LEFT JOIN agents a ON a.agent_id = f.agent_id
+    WHERE f.status IN ('detected', 'pending')
+      AND ($6::text = '' OR f.failover_group = $6)
+      AND ($7::text = '' OR f.tdg_id = $7)
+      AND ($8::text = '' OR f.status = $8)
+      AND ($9::text = '' OR f.from_region = $9)
+      AND ($10::text = '' OR (f.stale_since IS NOT NULL) = ($10 = 'true'))
+      AND ($11::text = '' OR EXISTS (SELECT 1 FROM contacts c WHERE c.agent_id = f.agent_id AND jsonb_exists(f.contact_ids, c.contact_id) AND c.channel = $11))
+      AND ($12::text = '' OR f.status = 'pending' AND ($12 = 'talking') =
+        EXISTS (SELECT 1 FROM contacts c WHERE c.agent_id = f.agent_id AND jsonb_exists(f.contact_ids, c.contact_id) AND c.state <> 'ENDED')))
+SELECT o.failover_id, o.agent_id, o.username, o.failover_group, o.tdg_id, o.from_region, o.to_region, o.status, o.detected_at, o.pending_at, o.stale_since,
+    o.by_name::text AS by_name, o.by_time::bigint AS by_time,
+    coalesce((SELECT jsonb_agg(jsonb_build_object('id', c.contact_id, 'channel', c.channel, 'state', c.state, 'since', c.state_since) ORDER BY c.contact_id)
+        FROM (SELECT DISTINCT ON (k.contact_id) k.contact_id, k.channel, k.state, k.state_since FROM contacts k
+            WHERE k.agent_id = o.agent_id AND jsonb_exists(o.contact_ids, k.contact_id) ORDER BY k.contact_id, k.observed_at DESC) c), '[]')::jsonb AS contacts
+FROM open o
+WHERE (o.by_name, o.by_time, o.failover_id) > ($1::text, $2::bigint, $3::text)
+ORDER BY o.by_name, o.by_time, o.failover_id LIMIT $4
+`
+
+type OpenFailoversParams struct {
+	AfterName     string
+	AfterTime     int64
+	AfterID       string
+	MaxRows       int32
+	SortBy        string
+	FailoverGroup string
+	TdgID         string
+	Status        string
+	FromRegion    string
+	Stale         string
+	Channel       string
+	Phase         string
+}
+
+type OpenFailoversRow struct {
+	FailoverID    string
+	AgentID       string
+	Username      string
+	FailoverGroup string
+	TdgID         string
+	FromRegion    string
+	ToRegion      string
+	Status        string
+	DetectedAt    pgtype.Timestamptz
+	PendingAt     pgtype.Timestamptz
+	StaleSince    pgtype.Timestamptz
+	ByName        string
+	ByTime        int64
+	Contacts      []byte
+}
+
+// OpenFailovers lists what is not over, by how long it waits or by the agents' names. There are never more than agents, and a page is a sort of them.
+func (q *Queries) OpenFailovers(ctx context.Context, db DBTX, arg OpenFailoversParams) ([]OpenFailoversRow, error) {
+	rows, err := db.Query(ctx, openFailovers,
+		arg.AfterName,
+		arg.AfterTime,
+		arg.AfterID,
+		arg.MaxRows,
+		arg.SortBy,
+		arg.FailoverGroup,
+		arg.TdgID,
+		arg.Status,
+		arg.FromRegion,
+		arg.Stale,
+		arg.Channel,
+		arg.Phase,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []OpenFailoversRow
+	for rows.Next() {
+		var i OpenFailoversRow
+		if err := rows.Scan(
+			&i.FailoverID,
+			&i.AgentID,
+			&i.Username,
+			&i.FailoverGroup,
+			&i.TdgID,
+			&i.FromRegion,
+			&i.ToRegion,
+			&i.Status,
+			&i.DetectedAt,
+			&i.PendingAt,
+			&i.StaleSince,
+			&i.ByName,
+			&i.ByTime,
+			&i.Contacts,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const shiftEvidence = `-- name: ShiftEvidence :many
 SELECT evidence, count(*) AS failovers FROM failovers
 WHERE tdg_id = $1 AND detected_at >= $2::timestamptz AND detected_at < $3::timestamptz AND status = 'completed'
@@ -572,6 +742,89 @@ func (q *Queries) ShiftForcedBy(ctx context.Context, db DBTX, arg ShiftForcedByP
 	for rows.Next() {
 		var i ShiftForcedByRow
 		if err := rows.Scan(&i.ForcedBy, &i.Failovers); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const shiftLastMove = `-- name: ShiftLastMove :one
+SELECT coalesce(max(greatest(f.detected_at, f.pending_at, f.completed_at, f.cancelled_at)), $1::timestamptz)::timestamptz AS last_move, clock_timestamp()::timestamptz AS now
+FROM failovers f WHERE f.tdg_id = $2 AND f.detected_at >= $1 AND f.detected_at < $3::timestamptz
+`
+
+type ShiftLastMoveParams struct {
+	Since pgtype.Timestamptz
+	TdgID string
+	Until pgtype.Timestamptz
+}
+
+type ShiftLastMoveRow struct {
+	LastMove pgtype.Timestamptz
+	Now      pgtype.Timestamptz
+}
+
+// ShiftLastMove tells when something last became of a shift, and the time by the database's clock.
+func (q *Queries) ShiftLastMove(ctx context.Context, db DBTX, arg ShiftLastMoveParams) (ShiftLastMoveRow, error) {
+	row := db.QueryRow(ctx, shiftLastMove, arg.Since, arg.TdgID, arg.Until)
+	var i ShiftLastMoveRow
+	err := row.Scan(&i.LastMove, &i.Now)
+	return i, err
+}
+
+const shiftMoves = `-- name: ShiftMoves :many
+SELECT floor(extract(epoch FROM m.at - $1::timestamptz) / $2::float8)::int AS step, sum(m.detected)::bigint AS detected, sum(m.pending)::bigint AS pending,
+    sum(m.completed)::bigint AS completed, sum(m.cancelled)::bigint AS cancelled
+FROM failovers f
+CROSS JOIN LATERAL (VALUES
+    (f.detected_at, 1, 0, 0, 0), (f.pending_at, 0, 1, 0, 0),
+    (f.completed_at, 0, CASE WHEN f.pending_at IS NULL THEN 0 ELSE -1 END, 1, 0),
+    (f.cancelled_at, 0, CASE WHEN f.pending_at IS NULL THEN 0 ELSE -1 END, 0, 1)) m(at, detected, pending, completed, cancelled)
+WHERE f.tdg_id = $3 AND f.detected_at >= $1 AND f.detected_at < $4::timestamptz AND m.at IS NOT NULL
+GROUP BY 1 ORDER BY 1
+`
+
+type ShiftMovesParams struct {
+	Since pgtype.Timestamptz
+	Step  float64
+	TdgID string
+	Until pgtype.Timestamptz
+}
+
+type ShiftMovesRow struct {
+	Step      int32
+	Detected  int64
+	Pending   int64
+	Completed int64
+	Cancelled int64
+}
+
+// ShiftMoves counts what happened in each step of so many seconds.
+func (q *Queries) ShiftMoves(ctx context.Context, db DBTX, arg ShiftMovesParams) ([]ShiftMovesRow, error) {
+	rows, err := db.Query(ctx, shiftMoves,
+		arg.Since,
+		arg.Step,
+		arg.TdgID,
+		arg.Until,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ShiftMovesRow
+	for rows.Next() {
+		var i ShiftMovesRow
+		if err := rows.Scan(
+			&i.Step,
+			&i.Detected,
+			&i.Pending,
+			&i.Completed,
+			&i.Cancelled,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
