@@ -31,6 +31,7 @@ type cli struct {
 	Serve   serve        `cmd:"" help:"Run the service."`
 	Migrate migrate      `cmd:"" help:"Bring the database's schema up to date and exit."`
 	Check   check        `cmd:"" help:"Validate the configuration, reach PostgreSQL and every Region without changing anything, print a table."`
+	Health  health       `cmd:"" help:"Ask the service that runs here with this configuration whether it is ready: for images without a shell."`
 	Watch   watchCommand `cmd:"" help:"Print the events of an agent, or of all, as they come."`
 	Ctl     ctl.Command  `cmd:"" help:"Call the REST API of a running service: look, plan, pause, force, rehearse."`
 	Audit   audit        `cmd:"" help:"The audit trail."`
@@ -68,6 +69,16 @@ func (c check) Run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	return app.Check(ctx, loaded, c.Endpoint, app.Options{Log: log}, os.Stdout)
+}
+
+type health struct{ file }
+
+func (h health) Run(ctx context.Context) error {
+	c, err := h.load()
+	if err != nil {
+		return err
+	}
+	return app.Health(ctx, c)
 }
 
 type version struct{}
