@@ -62,6 +62,13 @@ type Dex struct {
 	input  io.Writer
 	output *bufio.Scanner
 	stop   func()
+
+	transport http.RoundTripper // of the browser in Token
+}
+
+// At is a dex that somebody else runs, for SignIn and Token alone. The transport leads a browser to the issuer.
+func At(t testing.TB, issuer string, transport http.RoundTripper) *Dex {
+	return &Dex{t: t, issuer: issuer, transport: transport}
 }
 
 // Start builds dex if need be and runs it on a free port of 127.0.0.1.
@@ -71,7 +78,9 @@ func Start(t testing.TB, c Config) *Dex {
 	require.NoError(t, err)
 	cmd := exec.CommandContext(t.Context(), program)
 	cmd.WaitDelay = 5 * time.Second
-	d := &Dex{t: t}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	t.Cleanup(transport.CloseIdleConnections)
+	d := &Dex{t: t, transport: transport}
 	log := &bytes.Buffer{} // to be read when the process has ended
 	cmd.Stderr = log
 	input, err := cmd.StdinPipe()
@@ -133,9 +142,7 @@ func (d *Dex) Token(client, email, password string, scopes ...string) string {
 	}
 	jar, err := cookiejar.New(nil)
 	require.NoError(d.t, err)
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	defer transport.CloseIdleConnections()
-	browser := &http.Client{Jar: jar, Transport: transport}
+	browser := &http.Client{Jar: jar, Transport: d.transport}
 	pkce := oauth2.GenerateVerifier()
 	back := d.SignIn(browser, c.AuthCodeURL("s", oauth2.S256ChallengeOption(pkce)), email, password)
 	require.Equal(d.t, "s", back.Query().Get("state"))
@@ -159,8 +166,9 @@ func (d *Dex) SignIn(browser *http.Client, authURL, email, password string) *url
 	page, back := d.visit(browser, http.MethodGet, authURL, nil)
 	require.Nil(d.t, back, "dex asks nobody who they are: %s", back)
 	page, back = d.submit(browser, page, url.Values{"login": {email}, "password": {password}})
-	require.Nil(d.t, back)
-	_, back = d.submit(browser, page, nil)
+	if back == nil { // unless oauth2.skipApprovalScreen
+		_, back = d.submit(browser, page, nil)
+	}
 	require.NotNil(d.t, back, "dex does not send the browser back")
 	logtest.Secret(back.Query().Get("code"))
 	return back
