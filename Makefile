@@ -26,10 +26,13 @@ CONTACTS ?= 0
 QUOTAS   ?= raised
 NEMESIS  ?= 1m
 SOAK     ?= 1h
+IMAGE    ?= changeover:local
+PLATFORMS ?= linux/amd64,linux/arm64
+VERSION  ?= development
 
 .PHONY: help
 help: ## This list
-	@awk -F':.*## ' '/^[a-z\/]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9\/-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## A simulated contact centre, the service and its database; SHIFT=1 shifts the floor by itself
@@ -60,6 +63,11 @@ test/alerts: ## Every alert of deploy/prometheus firing and resolving, by promto
 test/helm: setup ## The Helm chart: linted, rendered, read by Kubernetes' types, its configuration read by the service, bad values refused (HELM_FLAGS=-update)
 	@$(ENV) mkdir -p $(CACHE)/bin; GOBIN=$$PWD/$(CACHE)/bin CGO_ENABLED=0 go install $(HELM); \
 	HELM=$$PWD/$(CACHE)/bin/helm go test -count=1 ./deploy/helm $(HELM_FLAGS); cd deploy/helm/strict; go test -count=1 .
+
+.PHONY: e2e-compose
+e2e-compose: ## docker-compose.yml for real: up, sign in, shift, a replica replaced under open streams, down (ENGINE=own IMAGES=own where there is none)
+	@scripts/setup $(if $(filter own,$(ENGINE) $(IMAGES)),containers,demo)
+	@$(ENV) ENGINE=$(ENGINE) IMAGES=$(IMAGES) deploy/compose/e2e
 
 .PHONY: client
 client: setup ## The TypeScript client: its types, its build and its tests (clients/typescript)
@@ -127,6 +135,14 @@ fuzz: setup ## Every fuzz target for FUZZTIME (20s) each
 .PHONY: build
 build: setup ## The programs, into bin/
 	@$(ENV) CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+.PHONY: image
+image: ## The container image for two platforms, compiled on this one (IMAGE=changeover:local PLATFORMS=linux/amd64,linux/arm64 IMAGE_FLAGS=--push)
+	docker buildx build --platform $(PLATFORMS) --build-arg VERSION=$(VERSION) -t $(IMAGE) $(IMAGE_FLAGS) .
+
+.PHONY: sbom
+sbom: build ## What the programs in bin/ consist of, in CycloneDX; the image has them too
+	@$(ENV) root=$$PWD; cd deploy/sbom; go run . -out "$$root/bin" -version $(VERSION) "$$root/bin/server" "$$root/bin/connectsim"; ls "$$root"/bin/*.cdx.json
 
 .PHONY: clean
 clean: ## Remove what was built here; the system's packages stay
