@@ -337,6 +337,9 @@ func TestCompose(t *testing.T) {
 	s.control(http.MethodGet, "/agents?limit=200", nil, &floor)
 	require.Len(t, floor.Items, 200)
 	me := floor.Items[0].ID
+	// Contacts of seconds, so that a shift is over soon.
+	second := connectsim.Duration(time.Second)
+	s.control(http.MethodPut, "/floor", connectsim.Floor{CallsPerHour: 70, ChatsPerHour: 25, Ring: second, Talk: 4 * second, Chat: 4 * second, AfterContactWork: 2 * second}, nil)
 	var call struct{ ContactID string }
 	s.control(http.MethodPost, "/agents/"+me+"/contacts", map[string]any{"channel": "VOICE"}, &call)
 	client := &http.Client{Transport: s.transport}
@@ -421,7 +424,7 @@ func TestCompose(t *testing.T) {
 		settled()
 		broken := s.returns(streams) - before
 		require.Positive(t, broken, "nobody was connected to the replica that went")
-		t.Logf("%d of %d streams came back", broken, len(streams))
+		t.Logf("%d times one of %d streams came back", broken, len(streams))
 	}
 
 	// Nothing is lost or doubled: each stream holds what the log has from its beginning on.
