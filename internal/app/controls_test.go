@@ -79,6 +79,13 @@ func TestControls(t *testing.T) {
 	require.Equal(t, 1, command[contract.Drill](t, second, "drills", drill.DrillID).Counts.Cancelled, "it gave way to what is real")
 	first.stop(t) // the pause is the next leader's too
 	require.Eventually(t, second.Leading, patience, 10*time.Millisecond)
+	third := start(t, c)
+	for _, s := range []*service{second, third} { // one has heard of it, the other one reads what is stored
+		history := until(t, s, "/v1/agents/"+idle+"/events?after=-", func(h contract.EventList) bool { return len(h.Items) == 2 })
+		data, err := json.Marshal(history.Items[1])
+		require.NoError(t, err)
+		require.Contains(t, string(data), `"paused":{"reason":"payment system is down","until":"`)
+	}
 	main := command[contract.Summary](t, second, "summary").Items[0]
 	require.Equal(t, 3, main.Detected+main.Pending, "nobody went")
 

@@ -38,6 +38,13 @@ func (e *Event) AppendData(b []byte) []byte {
 		if e.State == AgentPending {
 			b = appendIDs(b, e.ContactIDs)
 		}
+		if !e.Until.IsZero() {
+			b = append(b, `,"paused":{"reason":`...)
+			b = appendString(b, e.Reason)
+			b = append(b, `,"until":"`...)
+			b = e.Until.UTC().AppendFormat(b, timeLayout)
+			b = append(b, `"}`...)
+		}
 		b = append(b, `,"configureErrors":[`...)
 		for i := range e.Errors {
 			if i > 0 {

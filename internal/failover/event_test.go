@@ -32,6 +32,11 @@ func TestEventData(t *testing.T) {
 			`{"agentId":"a","time":"2026-11-22T12:00:00.123Z","failoverId":"f","activeRegion":"us-east-1","activeCcpUrl":null,"state":"pending","nextActiveRegion":"us-west-2","contactIds":["c1","c2"],` +
 				`"configureErrors":[{"code":"ACCESS_DENIED","message":"role"},{"code":"TDG_NOT_FOUND","message":"gone"}]}`,
 		},
+		"snapshot of an agent whose failover is held": {
+			Event{Type: EventSnapshot, AgentID: "a", FailoverID: "f", ActiveRegion: east, NextRegion: west, State: AgentDetected, Reason: "a \"storm\"\n", Until: at.Add(time.Hour)},
+			`{"agentId":"a","time":"2026-11-22T12:00:00.123Z","failoverId":"f","activeRegion":"us-east-1","activeCcpUrl":null,"state":"detected","nextActiveRegion":"us-west-2",` +
+				`"paused":{"reason":"a \"storm\"\n","until":"2026-11-22T13:00:00.123Z"},"configureErrors":[]}`,
+		},
 		"detected": {
 			Event{Type: EventFailoverDetected, AgentID: "a", FailoverID: "f", NextRegion: west},
 			`{"agentId":"a","time":"2026-11-22T12:00:00.123Z","failoverId":"f","nextActiveRegion":"us-west-2"}`,

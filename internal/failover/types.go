@@ -411,8 +411,8 @@ type Event struct {
 	State           AgentState
 	Errors          []SetupError // snapshot
 	Code, Message   string       // configureError, configureErrorCleared
-	Reason          string       // failoverPaused
-	Until           time.Time    // failoverPaused
+	Reason          string       // failoverPaused, and snapshot in a pause
+	Until           time.Time    // failoverPaused, and snapshot; zero: the failover is not held
 	DrillID         string       // of the events of drills
 }
 

@@ -135,8 +135,10 @@ type AgentView struct {
 	ActiveRegion                  string // empty: not known yet
 	ActiveCCPURL                  string // as the leader has it configured; empty: it is not
 	State                         failover.AgentState
-	NextActiveRegion, FailoverID  string   // of the open failover
-	ContactIDs                    []string // that hold it
+	NextActiveRegion, FailoverID  string    // of the open failover
+	ContactIDs                    []string  // that hold it
+	PauseReason                   string    // why operators hold its completion
+	PausedUntil                   time.Time // until when; zero: nobody does
 	Errors                        []failover.SetupError
 }
 
@@ -171,8 +173,13 @@ func (s *Store) AgentViews(ctx context.Context) (views []AgentView, at Position,
 		return nil, Position{}, err
 	}
 	for i := range views {
-		if g := groups[views[i].Group]; g != nil {
-			views[i].ActiveCCPURL = g.CCPURL(views[i].ActiveRegion)
+		g := groups[views[i].Group]
+		if g == nil {
+			continue
+		}
+		views[i].ActiveCCPURL = g.CCPURL(views[i].ActiveRegion)
+		if g.Pause != nil && views[i].FailoverID != "" {
+			views[i].PauseReason, views[i].PausedUntil = g.Pause.Reason, g.Pause.Until
 		}
 	}
 	return views, at, nil

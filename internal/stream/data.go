@@ -18,6 +18,8 @@ type eventData struct {
 	Errors           []failover.SetupError `json:"configureErrors"`
 	Code             string                `json:"code"`
 	Message          string                `json:"message"`
+	Reason           string                `json:"reason"`
+	Until            string                `json:"until"`
 }
 
 // decodeData reads an event's data. Events of a newer version may not be readable; they change nothing until the next

@@ -167,6 +167,8 @@ func snapshotEvent(id Cursor, view *store.AgentView, ccpURL string, now time.Tim
 		State:        view.State,
 		NextRegion:   view.NextActiveRegion,
 		ContactIDs:   view.ContactIDs,
+		Reason:       view.PauseReason,
+		Until:        view.PausedUntil,
 		Errors:       view.Errors,
 	}
 	return newEvent(id, names[string(failover.EventSnapshot)], e.AppendData(make([]byte, 0, 256)))

@@ -255,13 +255,22 @@ func nextView(before *store.AgentView, row *store.LogEvent, d *eventData) *store
 	case failover.EventSnapshot:
 		v.ActiveRegion, v.State, v.NextActiveRegion, v.FailoverID = d.ActiveRegion, d.State, d.NextActiveRegion, row.FailoverID
 		v.ContactIDs, v.Errors = d.ContactIDs, d.Errors
+		v.PauseReason, v.PausedUntil = "", time.Time{} // in the log it is about agents without a failover
 	case failover.EventFailoverDetected:
 		v.State, v.NextActiveRegion, v.FailoverID, v.ContactIDs = failover.AgentDetected, d.NextActiveRegion, row.FailoverID, nil
+		v.PauseReason, v.PausedUntil = "", time.Time{}
+	case failover.EventFailoverPaused:
+		if until, err := time.Parse(time.RFC3339, d.Until); err == nil {
+			v.PauseReason, v.PausedUntil = d.Reason, until
+		}
+	case failover.EventFailoverResumed:
+		v.PauseReason, v.PausedUntil = "", time.Time{}
 	case failover.EventFailoverPending, failover.EventPendingUpdated:
 		v.State, v.NextActiveRegion, v.FailoverID, v.ContactIDs = failover.AgentPending, d.NextActiveRegion, row.FailoverID, d.ContactIDs
 	case failover.EventFailoverCompleted, failover.EventFailoverCancelled:
 		v.ActiveRegion, v.State = d.ActiveRegion, failover.AgentActive
 		v.FailoverID, v.NextActiveRegion, v.ContactIDs = "", "", nil
+		v.PauseReason, v.PausedUntil = "", time.Time{}
 	case failover.EventConfigureError:
 		v.Errors = withoutCode(v.Errors, d.Code)
 		v.Errors = append(v.Errors, failover.SetupError{Code: d.Code, Message: d.Message, Since: row.Time})

@@ -3,6 +3,7 @@ package stream
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -139,6 +140,16 @@ func TestEveryEventChangesTheView(t *testing.T) {
 	play(pending("agent-1", "f1", "c1", "c2"))
 	require.Equal(t, failover.AgentPending, view.State)
 	require.Equal(t, []string{"c1", "c2"}, view.ContactIDs)
+	until := time.Date(2026, 11, 22, 12, 30, 0, 0, time.UTC)
+	play(event("agent-1", failover.EventFailoverPaused, failover.Event{FailoverID: "f1", NextRegion: west, Reason: "call \"storm\"", Until: until}))
+	require.Equal(t, "call \"storm\"", view.PauseReason)
+	require.Equal(t, until, view.PausedUntil)
+	paused := snapshotEvent(Cursor{}, view, "", until)
+	require.Contains(t, string(paused.Data), `"paused":{"reason":"call \"storm\"","until":"2026-11-22T12:30:00.000Z"}`)
+	play(event("agent-1", failover.EventFailoverResumed, failover.Event{FailoverID: "f1", NextRegion: west}))
+	require.Zero(t, view.PausedUntil)
+	require.NotContains(t, string(snapshotEvent(Cursor{}, view, "", until).Data), "paused")
+	play(event("agent-1", failover.EventFailoverPaused, failover.Event{FailoverID: "f1", NextRegion: west, Reason: "r", Until: until}))
 	play(event("agent-1", failover.EventFailoverCancelled, failover.Event{FailoverID: "f1", ActiveRegion: east, CancelledRegion: west}))
 	require.Equal(t, store.AgentView{AgentID: "agent-1", Username: "jane", Group: "main", ActiveRegion: east, State: failover.AgentActive}, *view)
 	play(detected("agent-1", "f2"))

@@ -130,6 +130,9 @@ func detail(e changeover.Event) (string, error) {
 		if len(d.ContactIds) > 0 {
 			text += ", held by " + strings.Join(d.ContactIds, ", ")
 		}
+		if d.Paused != nil {
+			text += fmt.Sprintf(", not before %s: %s", d.Paused.Until.Local().Format("15:04:05"), d.Paused.Reason)
+		}
 		for _, c := range d.ConfigureErrors {
 			text += ", " + string(c.Code)
 		}

@@ -2979,6 +2979,9 @@ type SnapshotData struct {
 	// NextActiveRegion Where an open failover goes.
 	NextActiveRegion *string `json:"nextActiveRegion,omitempty"`
 
+	// Paused While operators hold the open failover, what `failoverPaused` told of it; missing otherwise.
+	Paused *ToldPause `json:"paused,omitempty"`
+
 	// State * `unknown`: no active Region is known yet
 	// * `active`: the agent works in its active Region
 	// * `detected`: a failover is detected, and it is not known yet whether contacts hold it
@@ -3066,6 +3069,15 @@ type ToldConfigureError struct {
 
 	// Message What is wrong and what to do, for people.
 	Message string `json:"message"`
+}
+
+// ToldPause While operators hold the open failover, what `failoverPaused` told of it; missing otherwise.
+type ToldPause struct {
+	// Reason Why, as the operator wrote it.
+	Reason string `json:"reason"`
+
+	// Until Until when, unless they release it earlier.
+	Until time.Time `json:"until"`
 }
 
 // TrafficDistributionGroup A traffic distribution group as last agreed on by the Regions that answer.

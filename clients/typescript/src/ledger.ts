@@ -60,7 +60,7 @@ export class Ledger {
     const s = this.status;
     switch (call.name) {
       case "failoverDetected":
-        this.#set({ ...s, state: "detected", nextActiveRegion: call.data.nextActiveRegion, failoverId: call.data.failoverId, contactIds: [] });
+        this.#set({ ...s, ...settled, state: "detected", nextActiveRegion: call.data.nextActiveRegion, failoverId: call.data.failoverId });
         break;
       case "failoverPending":
       case "failoverPendingUpdated":
@@ -84,9 +84,15 @@ export class Ledger {
         this.#set({ ...s, configureErrors: s.configureErrors.filter((e) => e.code !== code) });
         break;
       }
-      case "failoverStalled":
-      case "failoverPaused":
+      case "failoverPaused": {
+        const { reason, until } = call.data;
+        this.#set({ ...s, paused: { reason, until } });
+        break;
+      }
       case "failoverResumed":
+        this.#set({ ...s, paused: null });
+        break;
+      case "failoverStalled":
         break;
       default:
         return []; // of a newer service
@@ -111,6 +117,7 @@ export class Ledger {
       nextActiveRegion: s.nextActiveRegion ?? null,
       failoverId: s.failoverId ?? null,
       contactIds: s.contactIds ?? [],
+      paused: s.paused ?? null,
       configureErrors: s.configureErrors,
     };
     const from = this.#lastRegion;
@@ -141,6 +148,9 @@ export class Ledger {
         if (!same || before.state !== "pending") calls.push({ name: "failoverPending", data: { ...open, contactIds } });
         else if (contactIds.join() !== before.contactIds.join()) calls.push({ name: "failoverPendingUpdated", data: { ...open, contactIds } });
       }
+      const held = same ? before.paused : null;
+      if (now.paused && (held?.reason !== now.paused.reason || held.until !== now.paused.until)) calls.push({ name: "failoverPaused", data: { ...open, ...now.paused } });
+      else if (held && !now.paused) calls.push({ name: "failoverResumed", data: open });
     }
     for (const e of before.configureErrors) {
       if (!now.configureErrors.some((n) => n.code === e.code)) {
@@ -163,7 +173,7 @@ export class Ledger {
   }
 }
 
-const settled = { state: "active", nextActiveRegion: null, failoverId: null, contactIds: [] as string[] } as const;
+const settled = { state: "active", nextActiveRegion: null, failoverId: null, contactIds: [] as string[], paused: null } as const;
 
 function nothing(agentId: string): AgentStatus {
   return { agentId, activeRegion: null, activeCcpUrl: null, configureErrors: [], ...settled, state: "unknown" };

@@ -2484,8 +2484,19 @@ export interface components {
             nextActiveRegion?: string;
             /** @description While pending, the contacts that hold the failover. */
             contactIds?: string[];
+            paused?: components["schemas"]["ToldPause"];
             /** @description What is wrong with the set-up for this agent. */
             configureErrors: components["schemas"]["ToldConfigureError"][];
+        };
+        /** @description While operators hold the open failover, what `failoverPaused` told of it; missing otherwise. */
+        ToldPause: {
+            /** @description Why, as the operator wrote it. */
+            reason: string;
+            /**
+             * Format: date-time
+             * @description Until when, unless they release it earlier.
+             */
+            until: string;
         };
         /**
          * @description The target changed: the agent will work in another Region. Nothing to do yet; `failoverPending` or `failoverCompleted` follows, within seconds

@@ -48,6 +48,8 @@ export interface AgentStatus {
   readonly failoverId: string | null;
   /** The contacts that hold it. */
   readonly contactIds: readonly string[];
+  /** Why, and until when, operators hold it; null if they do not. */
+  readonly paused: Readonly<Schemas["ToldPause"]> | null;
   /** What is wrong with the set-up for this agent. */
   readonly configureErrors: readonly Schemas["ToldConfigureError"][];
 }

@@ -11,6 +11,7 @@ const event = (name: string, data: object, id: string | undefined = `L-1-${++n}`
   ({ ...(id !== undefined && { id }), event: name, data: { agentId, time, ...data } }) as Parameters<Ledger["accept"]>[0];
 const snapshot = (data: object, id?: string) =>
   event("snapshot", { activeRegion: east, activeCcpUrl: "https://east/", state: "active", configureErrors: [], ...data }, id);
+const held = { reason: "call storm", until: "2026-11-21T11:00:00.000Z" };
 const pending = { state: "pending", nextActiveRegion: west, failoverId: "f1", contactIds: ["c1"] };
 
 /** What is called, in short. */
@@ -41,15 +42,30 @@ describe("the log", () => {
     expect(calls(l, event("failoverCompleted", { failoverId: "f1", activeRegion: west, activeCcpUrl: "https://west/", previousRegion: east, forced: false, evidence: "inferred", clear: [] })))
       .toEqual(["failoverCompleted us-west-2"]);
     expect(l.status).toEqual({
-      agentId, activeRegion: west, activeCcpUrl: "https://west/", state: "active", nextActiveRegion: null, failoverId: null, contactIds: [], configureErrors: [],
+      agentId, activeRegion: west, activeCcpUrl: "https://west/", state: "active", nextActiveRegion: null, failoverId: null, contactIds: [], paused: null, configureErrors: [],
     });
+  });
+
+  test("a pause lasts until it is over, or the failover is", () => {
+    const l = after(snapshot(pending));
+    const paused = event("failoverPaused", { failoverId: "f1", nextActiveRegion: west, reason: "r", until: time });
+    expect(calls(l, paused)).toEqual(["failoverPaused us-west-2"]);
+    expect(l.status.paused).toEqual({ reason: "r", until: time });
+    l.accept(event("failoverPendingUpdated", { failoverId: "f1", nextActiveRegion: west, contactIds: [] }));
+    expect(l.status.paused).toEqual({ reason: "r", until: time });
+    expect(calls(l, event("failoverResumed", { failoverId: "f1", nextActiveRegion: west }))).toEqual(["failoverResumed us-west-2"]);
+    expect(l.status.paused).toBeNull();
+    for (const [name, data] of [["failoverCompleted", { failoverId: "f1", activeRegion: west }], ["failoverCancelled", { failoverId: "f1", activeRegion: east }], ["failoverDetected", { failoverId: "f2", nextActiveRegion: west }]] as const) {
+      l.accept(event("failoverPaused", { ...paused.data }));
+      expect(l.status.paused).not.toBeNull();
+      l.accept(event(name, data));
+      expect(l.status.paused).toBeNull();
+    }
   });
 
   test("what changes nothing is told all the same", () => {
     const l = after(snapshot(pending));
     const before = l.status;
-    expect(calls(l, event("failoverPaused", { failoverId: "f1", nextActiveRegion: west, reason: "r", until: time }))).toEqual(["failoverPaused us-west-2"]);
-    expect(calls(l, event("failoverResumed", { failoverId: "f1", nextActiveRegion: west }))).toEqual(["failoverResumed us-west-2"]);
     expect(calls(l, event("failoverStalled", { failoverId: "f0", activeRegion: east }))).toEqual(["failoverStalled us-east-1"]);
     expect(l.status).toBe(before);
   });
@@ -85,6 +101,11 @@ describe("a snapshot tells what really changed, and only that", () => {
     ["the first one of an unknown agent", [], snapshot({ activeRegion: null, activeCcpUrl: null, state: "unknown" }), []],
     ["a page that is opened while pending", [], snapshot(pending), ["failoverDetected us-west-2", "failoverPending us-west-2 c1"]],
     ["a page that is opened while detected", [], snapshot({ ...pending, state: "detected", contactIds: undefined }), ["failoverDetected us-west-2"]],
+    ["a page that is opened in a pause", [], snapshot({ ...pending, paused: held }), ["failoverDetected us-west-2", "failoverPending us-west-2 c1", "failoverPaused us-west-2"]],
+    ["the same pause", [snapshot({ ...pending, paused: held })], snapshot({ ...pending, paused: { ...held } }), []],
+    ["a pause that is longer now", [snapshot({ ...pending, paused: held })], snapshot({ ...pending, paused: { ...held, until: "2026-11-21T12:00:00.000Z" } }), ["failoverPaused us-west-2"]],
+    ["a pause that has ended", [snapshot({ ...pending, paused: held })], snapshot(pending), ["failoverResumed us-west-2"]],
+    ["a pause that ended with the failover", [snapshot({ ...pending, paused: held })], snapshot({ activeRegion: west }), ["failoverCompleted us-west-2"]],
     ["a page that is opened with a wrong set-up", [], snapshot({ configureErrors: [{ code: "ACCESS_DENIED", message: "m" }] }), ["configureError ACCESS_DENIED"]],
     ["the first Region", [snapshot({ activeRegion: null, activeCcpUrl: null, state: "unknown" })], snapshot({}), []],
     ["nothing changed", [snapshot({})], snapshot({}), []],

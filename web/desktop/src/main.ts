@@ -52,7 +52,6 @@ const bridge = bridgeStreams(connect as unknown as StreamsApi, failover);
 
 let agent: connect.Agent | undefined;
 let told: { mood: "done" | "bad"; headline: string; detail: string } | undefined; // until the next failover
-let paused: { until: string; reason: string } | undefined; // operators hold the failover
 let apart: Disagreement | null = null;
 let reportError: ChangeoverError | undefined;
 
@@ -89,9 +88,9 @@ function list(id: string, lines: HTMLElement[]): void {
 }
 
 function headline(s: AgentStatus): [mood: string, headline: string, detail: string] {
-  const { activeRegion: here, nextActiveRegion: next } = s;
+  const { activeRegion: here, nextActiveRegion: next, paused } = s;
   const panel = connect.globalResiliency.getActiveRegion();
-  if (s.failoverId && paused) return ["wait", `${next} takes over later`, `Your operators hold the change until ${clockTime(new Date(paused.until))}: ${paused.reason}.`];
+  if (paused) return ["wait", `${next} takes over later`, `Your operators hold the change until ${clockTime(new Date(paused.until))}: ${paused.reason}.`];
   if (s.state === "pending" && s.contactIds.length === 0) return ["wait", `${next} takes over`, "No contact holds you any more; your Contact Control Panel is about to change."];
   if (s.state === "pending") {
     const n = s.contactIds.length;
@@ -147,7 +146,7 @@ function showConnection(c: ConnectionState): void {
 
 failover.onStatus(show);
 failover.onConnectionState(showConnection);
-failover.onFailoverDetected(({ nextActiveRegion }) => { told = paused = undefined; note(`Detected: ${nextActiveRegion} takes over`); show(); });
+failover.onFailoverDetected(({ nextActiveRegion }) => { told = undefined; note(`Detected: ${nextActiveRegion} takes over`); show(); });
 const holds = (n: number) => (n === 0 ? "no contact holds it any more" : n === 1 ? "one contact holds it" : `${n} contacts hold it`);
 failover.onFailoverPending(({ contactIds }) => note(`Pending: ${holds(contactIds.length)}`));
 failover.onFailoverPendingUpdated(({ contactIds }) => note(`Pending: ${holds(contactIds.length)}`));
@@ -156,8 +155,8 @@ failover.onFailoverCancelled(({ activeRegion, cancelledRegion }) => {
   note(`Cancelled: stays in ${activeRegion}`);
   show();
 });
-failover.onFailoverPaused((data) => { paused = data; note(`Paused: ${data.reason}`); show(); });
-failover.onFailoverResumed(() => { paused = undefined; note("Resumed"); show(); });
+failover.onFailoverPaused(({ reason }) => note(`Paused: ${reason}`));
+failover.onFailoverResumed(() => note("Resumed"));
 failover.onFailoverStalled(() => {
   told = { mood: "bad", headline: "You have not arrived yet", detail: "Set your status to Available in the panel, or sign in again." };
   note("Stalled: not seen where you should work");

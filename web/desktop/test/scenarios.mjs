@@ -332,6 +332,9 @@ export async function pause(desk) {
   await desk.headline(page, `${west} takes over later`);
   assert.match(await page.textContent("#detail"), /until .*: the payment system is down there/);
   await desk.shot(page, "paused");
+  await page.reload(); // whoever comes in the middle learns of it
+  await desk.headline(page, `${west} takes over later`);
+  assert.match(await page.textContent("#detail"), /until .*: the payment system is down there/);
   await desk.end(call);
   await desk.clear(call);
   await desk.shows(page, west);

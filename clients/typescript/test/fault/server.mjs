@@ -93,6 +93,7 @@ class World {
         agentId: this.agentId, time: "2026-11-21T10:15:30.250Z", activeRegion: active, activeCcpUrl: `https://${active}/`,
         state: f ? (f.pending ? "pending" : "detected") : "active",
         ...(f && { failoverId: f.id, nextActiveRegion: regions.find((r) => r !== active), contactIds: f.contactIds }),
+        ...(f?.paused && { paused: { reason: "r", until: "2026-11-21T11:00:00Z" } }),
         configureErrors: errors.map((code) => ({ code, message: "m" })),
       },
     };
