@@ -32,7 +32,7 @@ VERSION  ?= development
 
 .PHONY: help
 help: ## This list
-	@awk -F':.*## ' '/^[a-z0-9\/-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9\/-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## A simulated contact centre, the service and its database; SHIFT=1 shifts the floor by itself
@@ -55,9 +55,15 @@ test/postgres: setup ## The store and the whole service on other versions of Pos
 	@$(ENV) scripts/postgres-versions $(POSTGRES)
 
 .PHONY: test/alerts
-test/alerts: ## Every alert of deploy/prometheus firing and resolving, by promtool; missing scrapes included
+test/alerts: ## Every alert of deploy/prometheus firing and resolving, by promtool; missing scrapes included; and rules that are a little wrong caught
 	@scripts/setup alerts
-	@$(ENV) promtool check rules deploy/prometheus/rules.yaml; promtool test rules deploy/prometheus/rules_test.yaml
+	@$(ENV) promtool check rules deploy/prometheus/rules.yaml; promtool test rules deploy/prometheus/rules_test.yaml; \
+	PROMTOOL=promtool go test -count=1 ./deploy/prometheus
+
+.PHONY: e2e-prometheus
+e2e-prometheus: setup ## A real Prometheus on two replicas: each alert firing on its fault and resolving after; every query of the dashboard has data; 6 minutes
+	@scripts/setup alerts
+	@$(ENV) PROMETHEUS=prometheus go test -count=1 -timeout=20m -v -run='^(TestAlerts|TestDashboard)$$' ./internal/resilience
 
 .PHONY: test/helm
 test/helm: setup ## The Helm chart: linted, rendered, read by Kubernetes' types, its configuration read by the service, bad values refused (HELM_FLAGS=-update)

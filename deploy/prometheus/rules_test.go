@@ -14,25 +14,34 @@ import (
 )
 
 type rule struct {
-	Record, Alert, Expr, For string
-	Labels, Annotations      map[string]string
+	Record      string            `yaml:"record,omitempty"`
+	Alert       string            `yaml:"alert,omitempty"`
+	Expr        string            `yaml:"expr"`
+	For         string            `yaml:"for,omitempty"`
+	Labels      map[string]string `yaml:"labels,omitempty"`
+	Annotations map[string]string `yaml:"annotations,omitempty"`
 }
 
-func rules(t *testing.T) (all []rule) {
+type group struct {
+	Name  string
+	Rules []rule
+}
+
+func readRules(t *testing.T) []group {
 	t.Helper()
 	file, err := os.Open("rules.yaml")
 	require.NoError(t, err)
 	defer file.Close()
 	decoder := yaml.NewDecoder(file)
 	decoder.KnownFields(true)
-	var content struct {
-		Groups []struct {
-			Name  string
-			Rules []rule
-		}
-	}
+	var content struct{ Groups []group }
 	require.NoError(t, decoder.Decode(&content))
-	for _, g := range content.Groups {
+	return content.Groups
+}
+
+func rules(t *testing.T) (all []rule) {
+	t.Helper()
+	for _, g := range readRules(t) {
 		all = append(all, g.Rules...)
 	}
 	require.NotEmpty(t, all)

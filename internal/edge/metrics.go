@@ -29,6 +29,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "When the TLS certificate in use expires; 0: there is none.",
 		}),
 	}
+	for _, reason := range []string{"total", "address", "evicted"} {
+		m.rejected.WithLabelValues(reason) // there before the first, or no increase is seen by it
+	}
+	for _, by := range []string{"address", "token"} {
+		m.limited.WithLabelValues(by)
+	}
 	if reg != nil {
 		reg.MustRegister(m.connections, m.rejected, m.limited, m.expiry)
 	}

@@ -105,6 +105,10 @@ func (c *cluster) add(url string, change ...func(*config.Config)) *replica {
 	for _, u := range urls {
 		whole["database"].(map[string]any)[u[0]] = u[1]
 	}
+	for i, w := range cfg.Webhooks {
+		hook := whole["webhooks"].([]any)[i].(map[string]any)
+		hook["url"], hook["signingKey"] = string(w.URL), string(w.SigningKey)
+	}
 	r := &replica{t: c.t, c: c, program: build(c.t, "", "server"), address: cfg.HTTP.Listen, n: len(c.replicas) + 1}
 	r.file = filepath.Join(c.t.TempDir(), "changeover.yaml")
 	r.write(whole)

@@ -221,6 +221,10 @@ func (s *Store) Ping(ctx context.Context) (err error) {
 func (s *Store) call(ctx context.Context, operation string, timeout time.Duration, err *error) (context.Context, func()) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	began := time.Now()
+	var failed prometheus.Counter
+	if s.opts.Metrics != nil {
+		failed = s.opts.Metrics.errors.WithLabelValues(operation) // there before the first failure, or no increase is seen by it
+	}
 	return ctx, func() {
 		if *err != nil && time.Since(began) >= min(timeout, quickTimeout) {
 			// The other connections may be as silent, and would be tried one after the other.
@@ -230,11 +234,11 @@ func (s *Store) call(ctx context.Context, operation string, timeout time.Duratio
 		}
 		cancelled := errors.Is(ctx.Err(), context.Canceled)
 		cancel()
-		if s.opts.Metrics == nil || *err == nil || cancelled || errors.Is(*err, ErrFenced) || errors.Is(*err, ErrNotFound) ||
+		if failed == nil || *err == nil || cancelled || errors.Is(*err, ErrFenced) || errors.Is(*err, ErrNotFound) ||
 			errors.Is(*err, ErrPruned) || errors.Is(*err, ErrBadCursor) || errors.Is(*err, ErrOldSchema) {
 			return
 		}
-		s.opts.Metrics.errors.WithLabelValues(operation).Inc()
+		failed.Inc()
 	}
 }
 

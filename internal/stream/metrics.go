@@ -49,6 +49,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	for name := range names {
 		m.known[name] = m.events.WithLabelValues(name)
 	}
+	for _, reason := range []string{
+		closedClient, closedSlow, closedDraining, closedExpired, closedStopped, refusedLimit, refusedAgent, refusedDrain, refusedFront,
+	} {
+		m.closed.WithLabelValues(reason) // there before the first, or no increase is seen by it
+	}
 	if reg != nil {
 		reg.MustRegister(m.connections, m.events, m.closed, m.delivery)
 	}

@@ -122,6 +122,9 @@ type worker struct {
 func (w *worker) run(ctx context.Context) {
 	defer w.client.CloseIdleConnections()
 	defer w.release(ctx)
+	for _, outcome := range []string{"delivered", "failed", "dead"} {
+		w.o.Metrics.deliveries.WithLabelValues(w.hook.Name, outcome) // there before the first, or no increase is seen by it
+	}
 	for ctx.Err() == nil {
 		changed := w.o.Changed() // before the look, so that nothing falls in between
 		wait, err := w.turn(ctx)
