@@ -490,7 +490,10 @@ func TestFailuresAreCounted(t *testing.T) {
 	require.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(`
 		# HELP changeover_store_errors_total Calls of the store that failed, by operation. Fencing and missing rows are no failures.
 		# TYPE changeover_store_errors_total counter
+		changeover_store_errors_total{operation="agent"} 0
 		changeover_store_errors_total{operation="load"} 1
+		changeover_store_errors_total{operation="ping"} 0
+		changeover_store_errors_total{operation="schema"} 0
 	`)))
 }
 
