@@ -66,9 +66,17 @@ e2e-prometheus: setup ## A real Prometheus on two replicas: each alert firing on
 	@$(ENV) PROMETHEUS=prometheus go test -count=1 -timeout=20m -v -run='^(TestAlerts|TestDashboard)$$' ./internal/resilience
 
 .PHONY: test/helm
-test/helm: setup ## The Helm chart: linted, rendered, read by Kubernetes' types, its configuration read by the service, bad values refused (HELM_FLAGS=-update)
+test/helm: setup ## The Helm chart: linted, rendered, read by Kubernetes' types and kubeconform, its configuration read by the service, bad values refused (HELM_FLAGS=-update)
 	@$(ENV) mkdir -p $(CACHE)/bin; GOBIN=$$PWD/$(CACHE)/bin CGO_ENABLED=0 go install $(HELM); \
-	HELM=$$PWD/$(CACHE)/bin/helm go test -count=1 ./deploy/helm $(HELM_FLAGS); cd deploy/helm/strict; go test -count=1 .
+	export HELM=$$PWD/$(CACHE)/bin/helm; go test -count=1 ./deploy/helm $(HELM_FLAGS); cd deploy/helm/strict; go test -count=1 .
+
+.PHONY: e2e-kubernetes
+e2e-kubernetes: ## The Helm chart on a real Kubernetes of one node, in namespaces of its own: installed, upgraded, rolled back; Linux, root, ten minutes the first time
+	@scripts/setup kubernetes
+	@$(ENV) scripts/kubernetes; mkdir -p $(CACHE)/bin; GOBIN=$$PWD/$(CACHE)/bin CGO_ENABLED=0 go install $(HELM); \
+	CGO_ENABLED=0 go build -trimpath -o $(CACHE)/kubernetes/image/server ./cmd/server; go test -c -o $(CACHE)/kubernetes/e2e.test ./deploy/helm/e2e; \
+	cd deploy/helm/e2e; exec $$([ "$$(id -u)" -eq 0 ] || echo sudo -E) unshare --mount --net --pid --fork --kill-child --mount-proc \
+	env E2E_KUBERNETES=$(CURDIR)/$(CACHE) "$(CURDIR)/$(CACHE)/kubernetes/e2e.test" -test.v -test.failfast -test.timeout=20m
 
 .PHONY: e2e-compose
 e2e-compose: ## docker-compose.yml for real: up, sign in, shift, a replica replaced under open streams, down (ENGINE=own IMAGES=own where there is none)
