@@ -159,7 +159,7 @@ function Status() {
     rest = "";
   }
   return (
-    <div class="status" data-mood={mood}>
+    <section class="status" data-mood={mood} aria-label="How old this is">
       <p><span class="dot" aria-hidden="true" /><span role="status">{said}</span><span>{rest}</span></p>
       <p class="paused" hidden={paused.length === 0}>
         {paused.map((g) => (
@@ -168,7 +168,7 @@ function Status() {
           </a>
         ))}
       </p>
-    </div>
+    </section>
   );
 }
 

@@ -2,6 +2,7 @@
 import { useState } from "preact/hooks";
 import { api, data, ApiError, idempotency, type Schemas } from "../api";
 import type { Toll } from "../contacts";
+import { floor } from "../floor";
 import { count, plural } from "../format";
 import { may, whyNot } from "../session";
 import { Dialog } from "../ui/dialog";
@@ -37,7 +38,7 @@ async function force(target: Target, input: Input, key: string): Promise<string>
 
 export function ForceDialog({ target, toll, onClose }: { target: Target; toll: Toll | undefined; onClose(done: boolean): void }) {
   const [reason, setReason] = useState("");
-  const [sure, setSure] = useState(false);
+  const [sure, setSure] = useState(-1); // how many live contacts were agreed to
   const [fraction, setFraction] = useState("");
   const [pace, setPace] = useState("");
   const action = useAction<Input>((input, key) => force(target, input, key));
@@ -45,9 +46,14 @@ export function ForceDialog({ target, toll, onClose }: { target: Target; toll: T
   const exempt = target.kind === "matching" && target.onlyStale;
   const refused = action.error instanceof ApiError && action.error.kind === "rule-refused";
   const lost = toll?.live ?? 0;
+  // Who agreed to lose three is asked again when it has become five.
+  const agreed = sure >= lost;
+  const groupAgents = target.kind === "one" ? 0 : floor.value.data?.items.find((g) => g.failoverGroup === target.group)?.agents ?? 0;
+  const limit = fraction ? Number(fraction) : 0.2;
+  const tooMany = many && !exempt && toll !== undefined && groupAgents > 0 && limit < 1 && toll.failovers > limit * groupAgents;
   const needsSure = toll === undefined || lost > 0 || toll.unknown > 0;
   const who = target.kind === "one" ? target.who : toll ? plural(toll.failovers, "failover") : "these failovers";
-  const ready = reason.trim() !== "" && (sure || !needsSure) && toll !== undefined && toll.failovers > 0;
+  const ready = reason.trim() !== "" && (agreed || !needsSure) && toll !== undefined && toll.failovers > 0;
   return (
     <Dialog title={target.kind === "one" ? `Force ${target.who}?` : `Force ${who}?`} busy={action.busy} onClose={() => onClose(false)}>
       <form onSubmit={(e) => {
@@ -60,7 +66,7 @@ export function ForceDialog({ target, toll, onClose }: { target: Target; toll: T
           {toll === undefined ? <p>Counting what would be lost…</p> : (
             <>
               <p class="figure">{count(lost)}<small> live {lost === 1 ? "contact" : "contacts"} would be dropped</small></p>
-              <p>{plural(toll.failovers, "agent")} {toll.failovers === 1 ? "is" : "are"} completed at once{toll.afterContactWork > 0 && <>, {plural(toll.afterContactWork, "contact")} in after-contact work left behind</>}.
+              <p>{plural(toll.failovers, "agent")} {toll.failovers === 1 ? "is" : "are"} completed {pace ? `one after the other, ${pace} per second` : "at once"}{toll.afterContactWork > 0 && <>, {plural(toll.afterContactWork, "contact")} in after-contact work left behind</>}.
                 {toll.unknown > 0 && <b> Of {plural(toll.unknown, "agent")} it is not known yet whether they talk with somebody.</b>}</p>
             </>
           )}
@@ -86,13 +92,17 @@ export function ForceDialog({ target, toll, onClose }: { target: Target; toll: T
             )}
           </div>
         )}
+        {tooMany && !refused && (
+          <p class="warning">{plural(toll.failovers, "agent")} are more than {limit === 0.5 ? "half" : "a fifth"} of the {count(groupAgents)} in {target.group}: this will be refused.
+            {may("admin") ? " Raise the limit above, or narrow the choice." : " An admin may raise the limit; or narrow the choice."}</p>
+        )}
         {needsSure && (
           <label class="field inline">
-            <input type="checkbox" checked={sure} onChange={(e) => setSure(e.currentTarget.checked)} />
+            <input type="checkbox" checked={agreed} onChange={(e) => setSure(e.currentTarget.checked ? lost : -1)} />
             <span>{lost > 0 ? `Yes, ${plural(lost, "live contact")} may be lost` : "Yes, live contacts may be lost"}</span>
           </label>
         )}
-        <Fault error={action.error} what={refused ? "Nothing was forced." : undefined} />
+        <Fault asked error={action.error} what={refused ? "Nothing was forced." : undefined} />
         {refused && <p>{may("admin") ? "As admin you may raise the limit above; the reason goes into the audit." : "Force fewer, wait until the ten minutes are over, or ask an admin. Agents whose Region is down can be forced without this limit."}</p>}
         <div class="menu">
           <button type="button" onClick={() => onClose(false)} disabled={action.busy}>Cancel</button>

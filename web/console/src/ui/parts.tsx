@@ -56,7 +56,11 @@ export function RoleButton({ roles, children, onClick, ...rest }: { roles: Role[
   const allowed = may(...roles);
   return (
     <button type="button" {...rest} aria-disabled={!allowed || rest.disabled || undefined} disabled={undefined}
-      title={whyNot(...roles) ?? rest.title} onClick={() => { if (allowed && !rest.disabled) onClick(); }}>
+      title={whyNot(...roles) ?? rest.title} onClick={() => {
+        if (!allowed) toast(whyNot(...roles)!, "failed");
+        else if (rest.disabled) { if (rest.title) toast(rest.title, "failed"); }
+        else onClick();
+      }}>
       {children}
     </button>
   );
@@ -88,8 +92,8 @@ export function useAction<T>(call: (input: T, key: string) => Promise<string>): 
         last.current = { body: "", key: "" };
         return true;
       } catch (e) {
-        // An answer of the service is remembered under the key; only where there was none the same has to be asked again.
-        if (e instanceof ApiError && e.problem && e.status < 500) last.current = { body: "", key: "" };
+        // What was refused is asked anew. Where no answer came, or a temporary one, the same has to be asked again.
+        if (e instanceof ApiError && e.problem && e.status < 500 && e.status !== 429 && e.kind !== "request-in-progress") last.current = { body: "", key: "" };
         setError(e);
         return false;
       } finally {
