@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { ApiError, explain } from "../src/api";
 import { longest, phase, toll } from "../src/contacts";
-import { distributionRows } from "../src/distribution";
+import { byCode, distributionRows } from "../src/distribution";
 import { tellEvent } from "../src/events";
 import { age, count, duration, plural, shortId } from "../src/format";
 import { join, pagesInView, type Page } from "../src/paging";
@@ -112,14 +112,21 @@ test("distributions stand side by side, and a disagreement shows", () => {
     tdgId: "t", arn: "arn", name: "default", failoverGroup: "main", status: "ACTIVE", isDefault: true, ...d(100), answers: [answer("us-east-1", 100), answer("us-west-2", 0)],
     observedAt: at(0), splitSince: null, membersReadAt: null, warnings: [],
   };
+  const both = (east: string, west: string) => [{ region: "us-east-1", text: east, at: at(0) }, { region: "us-west-2", text: west, at: at(0) }];
   expect(distributionRows(tdg, regions)).toEqual([
-    { what: "Phone calls", cells: ["100 %", "0 %"], answers: ["us-east-1 answers 100 % / 0 %", "us-west-2 answers 0 % / 100 %"] },
-    { what: "Agents", cells: ["100 %", "0 %"], answers: ["us-east-1 answers 100 % / 0 %", "us-west-2 answers 0 % / 100 %"] },
-    { what: "Sign-in", cells: ["on", "off"], answers: ["us-east-1 answers on / off", "us-west-2 answers off / on"] },
+    { what: "Phone calls", cells: ["100 %", "0 %"], answers: both("100 % / 0 %", "0 % / 100 %") },
+    { what: "Agents", cells: ["100 %", "0 %"], answers: both("100 % / 0 %", "0 % / 100 %") },
+    { what: "Sign-in", cells: ["on", "off"], answers: both("on / off", "off / on") },
   ]);
   const silent = { ...tdg, agent: null, answers: [answer("us-east-1", 100), { ...answer("us-west-2", 0), observedAt: null }] };
   expect(distributionRows(silent, regions)[1]).toEqual({ what: "Agents", cells: ["unknown", "unknown"], answers: [] });
   expect(distributionRows({ ...tdg, isDefault: false, signIn: null }, regions).map((r) => r.what)).toEqual(["Phone calls", "Agents"]);
+});
+
+test("warnings of one kind are one, since the first", () => {
+  const w = (code: string, message: string, since: string | null) => ({ code, message, since });
+  expect(byCode([w("REGIONS_DISAGREE", "calls", at(5)), w("SPLIT", "s", null), w("REGIONS_DISAGREE", "agents", at(2))]))
+    .toEqual([{ code: "REGIONS_DISAGREE", since: at(2), messages: ["calls", "agents"] }, { code: "SPLIT", since: null, messages: ["s"] }]);
 });
 
 test("events are told in words, new ones by their name", () => {

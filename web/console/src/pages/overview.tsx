@@ -1,7 +1,7 @@
 // The floor at a glance: is it well, do the Regions agree, how far is the shift.
 import { api, data, ApiError, type FailoverGroup, type GroupSummary, type Schemas } from "../api";
 import { now } from "../clock";
-import { distributionRows } from "../distribution";
+import { byCode, distributionRows } from "../distribution";
 import { floor } from "../floor";
 import { age, count, duration, millis, plural, time } from "../format";
 import { useLive } from "../live";
@@ -52,8 +52,11 @@ function Group({ group, floor: f, tdgs }: { group: FailoverGroup; floor: GroupSu
       </div>
 
       {group.configureErrors.map((e) => <p key={e.code} class="warning"><b>{e.code}</b> {e.message}</p>)}
-      {tdgs?.flatMap((t) => t.warnings.map((w) => (
-        <p key={t.tdgId + w.code} class="warning"><b>{tdgs.length > 1 ? `${t.name}: ` : ""}{warningTitle(w.code)}</b> {w.message}{w.since && <> Since <At at={w.since} />.</>}</p>
+      {tdgs?.flatMap((t) => byCode(t.warnings).map((w) => (
+        <div key={t.tdgId + w.code} class="warning">
+          <b>{tdgs.length > 1 ? `${t.name}: ` : ""}{warningTitle(w.code)}{w.since && <> Since <At at={w.since} />.</>}</b>
+          {w.messages.map((m) => <p key={m}>{m}</p>)}
+        </div>
       )))}
 
       <div class="regions">
@@ -69,7 +72,7 @@ function Group({ group, floor: f, tdgs }: { group: FailoverGroup; floor: GroupSu
             <div class={f?.byState.unknown ? "bad" : ""}><dt>Unknown</dt><dd>{count(f?.byState.unknown)}</dd></div>
           </dl>
           <p class="quiet oldest">
-            {f?.oldestPendingAt ? <>Longest pending for <b><Ago at={f.oldestPendingAt} /></b>{f.stale ? <>; {plural(f.stale, "agent")} leave a Region that cannot be read</> : null}</> : "Nobody is pending."}
+            {f?.oldestPendingAt ? <>Longest pending for <b><Ago at={f.oldestPendingAt} /></b>{f.stale ? <>; <a href={href("pending", { group: group.name, stale: "yes" })}>{plural(f.stale, "agent")} leave a Region that cannot be read</a></> : null}</> : "Nobody is pending."}
           </p>
         </div>
       </div>
@@ -95,7 +98,7 @@ function Region({ instance, health, floor: f }: { instance: FailoverGroup["insta
   const success = millis(health?.lastSuccess);
   const old = success === null || now.value - success > oldAfter;
   return (
-    <div class="card region">
+    <div class={`card region ${health?.state === "down" ? "down" : ""}`}>
       <h3>{instance.region} <small>{instance.source ? "source" : "replica"}</small></h3>
       <p class="figure">{count(here)}<small> agents work here</small></p>
       <p><Pill mood={health ? moods[health.state] : "calm"}>{health?.state ?? "unknown"}</Pill> <span class="quiet">{health?.since ? <>for <Ago at={health.since} /></> : ""}</span></p>
@@ -116,7 +119,7 @@ function Distribution({ tdg, regions }: { tdg: Tdg; regions: string[] }) {
             <tr key={row.what} class={row.answers.length > 0 ? "differs" : undefined}>
               <th scope="row">{row.what}</th>
               {row.cells.map((c, i) => <td key={regions[i]} class={c === "0 %" || c === "off" ? "none" : ""}>{c}</td>)}
-              <td>{row.answers.length > 0 ? <span class="disagree">{row.answers.join("; ")}</span> : <span class="quiet">yes</span>}</td>
+              <td>{row.answers.length > 0 ? <span class="disagree">{row.answers.map((a) => <span key={a.region}>{a.region} {now.value - millis(a.at)! > oldAfter ? <>said {age(a.at, now.value)} ago</> : "says"} {a.text}</span>)}</span> : <span class="quiet">yes</span>}</td>
             </tr>
           ))}
         </tbody>

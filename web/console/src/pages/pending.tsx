@@ -27,7 +27,7 @@ const columns: Column<Open>[] = [
   { name: "wait", title: "Waits", width: "8rem", sort: "wait", number: true, cell: (f) => <Ago at={f.pendingAt ?? f.detectedAt} /> },
   {
     name: "doing", title: "Is", width: "11rem",
-    cell: (f) => (f.status === "detected" ? <Pill mood="calm">being looked at</Pill> : <Pill mood={f.contacts.some((c) => c.state !== "ENDED") ? "busy" : "calm"}>{phase(f.contacts)}</Pill>),
+    cell: (f) => (f.status === "detected" ? <Pill mood="calm">{f.staleSince ? "not known" : "being looked at"}</Pill> : <Pill mood={f.contacts.some((c) => c.state !== "ENDED") ? "busy" : "calm"}>{phase(f.contacts)}</Pill>),
   },
   { name: "since", title: "For", width: "8rem", number: true, cell: (f) => <Ago at={longest(f.contacts)} /> },
   { name: "channel", title: "Channel", width: "8rem", cell: (f) => [...new Set(f.contacts.map((c) => c.channel.toLowerCase()))].join(", ") || "–" },
@@ -80,7 +80,7 @@ export function Pending() {
     <>
       <div class="title">
         <h1>Pending</h1>
-        <p class="sum" role="status">{totals ? <>{plural(totals.failovers, "agent")} {totals.failovers === 1 ? "waits" : "wait"}: {plural(totals.live, "live contact")}, {count(totals.afterContactWork)} in after-contact work</> : "…"}</p>
+        <p class="sum" role="status">{totals ? <>{plural(totals.failovers, "agent")} {totals.failovers === 1 ? "waits" : "wait"}: {plural(totals.live, "live contact")}, {count(totals.afterContactWork)} in after-contact work{totals.failovers > totals.pending && <>; of {plural(totals.failovers - totals.pending, "agent")} not known yet</>}</> : "…"}</p>
         <div class="actions">
           <RoleButton roles={["operator", "admin"]} class="danger" disabled={chosen.length === 0 || why !== undefined} title={why ?? (chosen.length === 0 ? "Select agents first" : undefined)} onClick={forceSelected}>
             Force selected{chosen.length > 0 ? ` (${count(chosen.length)})` : ""}…
