@@ -110,13 +110,30 @@ func (c *clock) health(list []store.RegionHealth) []store.RegionHealth {
 	return list
 }
 
-// askClock asks for the database's time, and for the clock that begins with it. The answer took a while to come, so the clock may be behind by that, never ahead.
-func askClock(ctx context.Context, s Store) (clock, error) {
-	asked := time.Now()
-	at, err := s.Clock(ctx)
-	now := time.Now()
-	return clock{at: at, since: now, unsure: now.Sub(asked)}, err
+// askClock asks for the database's time, and for the clock that begins with it. An answer takes a while to come, so the clock may be behind by that,
+// never ahead. The first one may have waited for a connection: the best of a few is taken.
+func askClock(ctx context.Context, s Store) (best clock, err error) {
+	for range 3 {
+		asked := time.Now()
+		at, err := s.Clock(ctx)
+		now := time.Now()
+		switch c := (clock{at: at, since: now, unsure: now.Sub(asked)}); {
+		case err != nil && best.started():
+			return best, nil
+		case err != nil:
+			return clock{}, err
+		case !best.started() || c.unsure < best.unsure:
+			best = c
+		}
+		if best.unsure < sureEnough {
+			break
+		}
+	}
+	return best, nil
 }
+
+// sureEnough is how exactly the time has to be known for nobody to ask again.
+const sureEnough = 10 * time.Millisecond
 
 // tolerated is by how much the clocks of replicas and of the database may differ before that is worth a warning.
 const tolerated = 5 * time.Second

@@ -97,7 +97,8 @@ func (r *reign) run(ctx context.Context, c *clock) error {
 		}
 		r.commit(ctx)
 	}
-	r.o.Log.Info("deciding", "epoch", r.epoch, "agents", len(snapshot.Agents), "loaded_in", time.Since(began))
+	at := time.Now()
+	r.o.Log.Info("deciding", "epoch", r.epoch, "clock_ahead", at.Round(0).Sub(r.clock.of(at)), "agents", len(snapshot.Agents), "loaded_in", time.Since(began))
 	r.setStatus(func(s *Status) { s.Deciding = true })
 
 	ctx, stop := context.WithCancel(ctx)

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -441,8 +442,15 @@ func (r *replica) worksIn(region string) {
 	r.t.Helper()
 	r.serves()
 	r.c.until(fmt.Sprintf("replica %d knows that everybody is in %s", r.n, region), func() bool {
-		list := get[contract.AgentList](r, "/v1/agents?activeRegion="+region+"&state=active&limit=1000")
-		return len(list.Items) == len(r.c.sim.Agents())
+		agents := 0
+		for path := "/v1/agents?activeRegion=" + region + "&state=active&limit=1000"; path != ""; {
+			list := get[contract.AgentList](r, path)
+			agents += len(list.Items)
+			if path = ""; list.NextCursor != nil {
+				path = "/v1/agents?activeRegion=" + region + "&state=active&limit=1000&cursor=" + url.QueryEscape(*list.NextCursor)
+			}
+		}
+		return agents == len(r.c.sim.Agents())
 	})
 }
 

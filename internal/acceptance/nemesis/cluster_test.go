@@ -253,6 +253,7 @@ func (r *replica) said(line []byte) {
 		Time  time.Time
 		Msg   string
 		Epoch int64
+		Ahead string `json:"clock_ahead"` // of the time by which it decides
 	}
 	if json.Unmarshal(line, &entry) != nil {
 		if bytes.Contains(line, []byte("address already in use")) {
@@ -268,8 +269,12 @@ func (r *replica) said(line []byte) {
 		return
 	}
 	if entry.Msg == "deciding" {
+		ahead, err := time.ParseDuration(entry.Ahead)
+		if err != nil {
+			r.c.wrong("replica %d said: %s", r.n, line)
+		}
 		r.c.mu.Lock()
-		r.c.reigns = append(r.c.reigns, reign{entry.Epoch, r.c.first + r.n, entry.Time})
+		r.c.reigns = append(r.c.reigns, reign{entry.Epoch, r.c.first + r.n, entry.Time, ahead})
 		r.c.mu.Unlock()
 	}
 }
@@ -498,6 +503,13 @@ func (c *cluster) collect(contacts []contact) (*record, error) {
 	defer c.mu.Unlock()
 	r.pauses = slices.Clone(c.pauses)
 	r.broken, r.reigns, r.frozen, r.reports, r.forces = slices.Clone(c.broken), slices.Clone(c.reigns), slices.Clone(c.frozen), slices.Clone(c.reports), slices.Clone(c.forces)
+	behind := map[int64]time.Duration{}
+	for _, n := range r.reigns {
+		behind[n.epoch] = n.behind
+	}
+	for i := range r.log {
+		r.log[i].at = r.log[i].at.Add(behind[r.log[i].epoch])
+	}
 	c.amazon.mu.Lock()
 	defer c.amazon.mu.Unlock()
 	r.reads, r.targets = slices.Clone(c.amazon.reads), slices.Clone(c.amazon.targets)

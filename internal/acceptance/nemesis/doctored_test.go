@@ -31,7 +31,7 @@ func sound() *record {
 	r := &record{
 		regions: [2]string{east, west}, ccpURLs: map[string]string{east: ccpURL(east), west: ccpURL(west)}, logID: testLog,
 		confirmWithin: 2 * time.Second, regionDownAfter: 3 * time.Second,
-		reigns: []reign{{100, 0, start}, {200, 1, after(5)}},
+		reigns: []reign{{100, 0, start, 0}, {200, 1, after(5), 0}},
 	}
 	type fields map[string]any
 	log := func(at float64, event, agent, failover string, more fields) {
@@ -332,7 +332,7 @@ func TestCheckerFinds(t *testing.T) {
 		}},
 		{"let go too soon after the detection", "R9", func(r *record) { r.log[16].at = after(22.9) }},
 		{"let go too soon after the leader began", "R9", func(r *record) {
-			heir := reign{after(21.5).UnixMilli(), 0, after(21.5)}
+			heir := reign{after(21.5).UnixMilli(), 0, after(21.5), 0}
 			r.reigns = append(r.reigns, heir)
 			for i := range r.log[16:] {
 				r.log[16+i].epoch = heir.epoch

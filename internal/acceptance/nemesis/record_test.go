@@ -51,7 +51,7 @@ type record struct {
 // logged is an event of the log, as the database has it.
 type logged struct {
 	seq, epoch             int64
-	at                     time.Time // of the decision
+	at                     time.Time // of the decision, as this machine's clock had it
 	event, agent, failover string
 	data                   string // JSON
 }
@@ -61,6 +61,7 @@ type reign struct {
 	epoch   int64
 	replica int
 	from    time.Time
+	behind  time.Duration // by how much the time by which it decides is behind this machine's
 }
 
 type span struct {

@@ -431,7 +431,10 @@ func (s *sequence) planJoin(at time.Duration) {
 func (s *sequence) planReport(at time.Duration) {
 	n, to, again, both := s.rng.IntN(len(s.people)), s.rng.IntN(len(s.replicas)), s.rng.IntN(4), s.rng.IntN(3) > 0
 	for range 1 + again {
-		s.add(at, func() { s.busy.Go(func() { s.report(to, s.people[n], both) }) }, "agent %d reports", n)
+		s.add(at, func() {
+			id := s.people[n]
+			s.busy.Go(func() { s.report(to, id, both) })
+		}, "agent %d reports", n)
 		at += s.duration(100*time.Millisecond, 600*time.Millisecond)
 	}
 }
