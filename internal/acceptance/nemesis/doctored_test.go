@@ -502,6 +502,27 @@ func TestCheckerFollowsHistory(t *testing.T) {
 	}
 }
 
+// A replica that has not read the log yet tells a client its cursor back when it drains, a bad one too.
+func TestCheckerKnowsWhatANewReplicaTellsBack(t *testing.T) {
+	told := func(id string) *record {
+		r := sound()
+		c := &r.clients[0].connections[1]
+		late := *c
+		c.spoiled, c.cursor = true, "0123456789ff-1-1"
+		c.frames = []frame{{id, "draining", `{"agentId":"a","reason":"shutdown"}`}}
+		late.cursor, late.spoiled = id, true
+		late.frames = append([]frame{
+			{testLog + "-0-9", "reset", `{"agentId":"a","reason":"otherLog"}`},
+			{testLog + "-100-8", "snapshot", fmt.Sprintf(`{"agentId":"a","activeRegion":%q,"activeCcpUrl":%q,"state":"pending","nextActiveRegion":%q,"failoverId":"1a","contactIds":["call"]}`,
+				east, ccpURL(east), west)},
+		}, late.frames...)
+		r.clients[0].connections = append(r.clients[0].connections, late)
+		return r
+	}
+	require.Empty(t, check(told("0123456789ff-1-1")))
+	require.NotEmpty(t, check(told("0123456789ff-1-2")))
+}
+
 // In a split the agent's desktop takes back what a distribution began, and nobody else does (R1, R10).
 func TestCheckerKnowsWhoCancelsInASplit(t *testing.T) {
 	r := sound()
