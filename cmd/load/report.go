@@ -27,6 +27,7 @@ type report struct {
 	Contacts         float64   `json:"contacts"`
 	Quotas           string    `json:"quotas"`
 	Replicas         int       `json:"replicas"`
+	MemLimit         string    `json:"memLimit"` // GOMEMLIMIT of each replica; empty: none
 	DesktopProcesses int       `json:"desktopProcesses"`
 
 	Idle       window `json:"idle"`
@@ -336,6 +337,9 @@ func (r *report) print(to io.Writer) {
 	p := func(format string, args ...any) { fmt.Fprintf(w, format, args...) }
 	fmt.Fprintf(to, "\n%d agents with a stream each, %.0f %% on a call, %s quotas, %d replicas, %d cores (%s), %s\n\n",
 		r.Agents, 100*r.Contacts, r.Quotas, r.Replicas, r.Cores, r.CPUModel, r.At.Format(time.RFC3339))
+	if r.MemLimit != "" {
+		fmt.Fprintf(to, "GOMEMLIMIT=%s for each replica\n\n", r.MemLimit)
+	}
 	p("seconds since\tevent\tdesktops\tfirst\tp50\tp99\tlast\t\n")
 	for _, row := range []struct {
 		since, event string

@@ -43,6 +43,7 @@ type run struct {
 	Wait      time.Duration `help:"The longest wait for the shift to end." default:"60s"`
 	Programs  string        `help:"Folder of the programs server and connectsim." default:".cache/bin"`
 	Out       string        `help:"Folder for load.json and the logs." default:".cache/load"`
+	MemLimit  string        `help:"GOMEMLIMIT of each replica, as the Helm chart sets it to nine tenths of resources.limits.memory; empty: none." placeholder:"400MiB"`
 	Profile   bool          `help:"Take profiles of the service during the shift, into the folder."`
 
 	self string // this program
@@ -109,7 +110,7 @@ func (r *run) measure(ctx context.Context) (_ *report, err error) {
 		}
 	}()
 	out := &report{
-		Agents: r.Agents, Contacts: r.Contacts, Quotas: r.Quotas, Replicas: r.Replicas, Cores: runtime.NumCPU(), At: began.UTC(), CPUModel: cpuModel(),
+		Agents: r.Agents, Contacts: r.Contacts, Quotas: r.Quotas, Replicas: r.Replicas, MemLimit: r.MemLimit, Cores: runtime.NumCPU(), At: began.UTC(), CPUModel: cpuModel(),
 		DesktopProcesses: processes,
 	}
 
@@ -386,7 +387,11 @@ func (r *run) startService(ctx context.Context, quotas string) error {
 	r.service, r.addrs, r.profiles = &component{}, nil, nil
 	for i := range r.Replicas {
 		log := fmt.Sprint("server-", i)
-		cmd, _, err := r.start(ctx, log, filepath.Join(r.Programs, "server"), "serve", "--config", file)
+		name, args := filepath.Join(r.Programs, "server"), []string{"serve", "--config", file}
+		if r.MemLimit != "" { // by env, which becomes the server
+			name, args = "env", append([]string{"GOMEMLIMIT=" + r.MemLimit, name}, args...)
+		}
+		cmd, _, err := r.start(ctx, log, name, args...)
 		if err != nil {
 			return err
 		}

@@ -183,6 +183,13 @@ func (st *step) chunkComplete(o ChunkComplete) {
 		return
 	}
 	st.answered(g, o.Region)
+	if o.Filtered { // it releases most of them
+		n := 0
+		for _, profile := range o.Profiles {
+			n += len(st.byProfile[profileKey{o.Group, profile}])
+		}
+		st.room(min(n, len(st.open)))
+	}
 	for i, profile := range o.Profiles {
 		if slices.Contains(o.Profiles[:i], profile) {
 			continue
@@ -231,6 +238,9 @@ func (st *step) passComplete(o PassComplete) {
 		return
 	}
 	st.answered(g, o.Region)
+	if o.Filtered {
+		st.room(len(st.open))
+	}
 	for _, a := range st.byGroup[o.Group] {
 		if a.list(g, o.Region).ReadAt.Before(o.StartedAt) {
 			st.absent(a, g, o.Region, o.StartedAt, !o.Filtered, o.Filtered)

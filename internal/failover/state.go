@@ -352,6 +352,12 @@ func (st *step) touchGroup(g *Group) {
 	}
 }
 
+// room makes room for the effects of a Step that concerns so many agents: growing by and by takes five times the memory.
+func (st *step) room(agents int) {
+	e := &st.eff
+	e.Agents, e.Failovers, e.Events = slices.Grow(e.Agents, agents), slices.Grow(e.Failovers, agents), slices.Grow(e.Events, agents)
+}
+
 // emit appends an event of the agent.
 func (st *step) emit(a *Agent, e Event) {
 	e.AgentID, e.Group, e.TDG, e.Time = a.ID, a.Group, a.TDG, st.now

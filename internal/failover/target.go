@@ -186,9 +186,8 @@ func (st *step) distributionRound(o DistributionRound) {
 	}
 	st.checkTarget(g, t)
 	st.announceTDG(t)
-	if n := len(st.byGroup[t.Group]); t.Agents.Adopted.target() != "" { // all at once: growing by and by costs five times as much memory
-		st.eff.Agents, st.eff.Failovers, st.eff.Created = slices.Grow(st.eff.Agents, n), slices.Grow(st.eff.Failovers, n), slices.Grow(st.eff.Created, n)
-		st.eff.Events = slices.Grow(st.eff.Events, n)
+	if t.Agents.Adopted.target() != "" {
+		st.room(len(st.byGroup[t.Group]))
 	}
 	for _, a := range st.byGroup[t.Group] {
 		if a.TDG != t.ID {

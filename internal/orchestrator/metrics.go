@@ -159,6 +159,7 @@ type wait struct {
 
 func (c *census) begin(s *failover.State, groups []failover.GroupConfig) {
 	c.parts = map[string][]gauge{}
+	room := make([]gauge, 0, 8)
 	pending := map[string]wait{}
 	values := map[gauge]float64{}
 	for _, config := range groups {
@@ -183,7 +184,7 @@ func (c *census) begin(s *failover.State, groups []failover.GroupConfig) {
 			values[gauge{desc: mismatchDesc, a: t.Group, b: t.ID}] = mismatch(t)
 		}
 		for _, a := range s.AgentsOf(config.Name) {
-			part := partOf(a)
+			part := slices.Clone(partOf(room, a))
 			c.parts[a.ID] = part
 			if f := a.Failover; f != nil && f.Status == failover.Pending {
 				pending[a.ID] = wait{a.Group, f.PendingAt}
@@ -204,9 +205,8 @@ func (c *census) end() {
 	c.values, c.parts, c.pending = nil, nil, nil
 }
 
-// partOf is what an agent counts in.
-func partOf(a *failover.Agent) []gauge {
-	part := make([]gauge, 0, 4)
+// partOf appends what an agent counts in.
+func partOf(part []gauge, a *failover.Agent) []gauge {
 	part = append(part, gauge{agentsDesc, a.Group, string(a.State()), a.ActiveRegion})
 	if f := a.Failover; f != nil && f.Status == failover.Pending {
 		part = append(part, gauge{desc: pendingDesc, a: a.Group, b: f.To})
@@ -234,12 +234,13 @@ func partOf(a *failover.Agent) []gauge {
 func (c *census) committed(e failover.Effects) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	room := make([]gauge, 0, 8)
 	for _, id := range e.RemovedAgents {
 		c.replace(id, nil)
 		delete(c.pending, id)
 	}
 	for _, a := range e.Agents {
-		c.replace(a.ID, partOf(a))
+		c.replace(a.ID, partOf(room, a))
 		if f := a.Failover; f != nil && f.Status == failover.Pending {
 			c.pending[a.ID] = wait{a.Group, f.PendingAt}
 		} else {
@@ -269,7 +270,7 @@ func (c *census) replace(id string, part []gauge) {
 		delete(c.parts, id)
 		return
 	}
-	c.parts[id] = part
+	c.parts[id] = slices.Clone(part) // at its length
 }
 
 func (c *census) observe(o failover.Observation) {

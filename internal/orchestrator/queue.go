@@ -172,10 +172,13 @@ func (q *queue) then(f func()) {
 
 // take is the next transaction: the first agents who are not busy, at most size. Nil: there is nothing, or all are busy.
 func (q *queue) take(size int, busy map[string]bool) *part {
-	most := min(size, len(q.order))
+	most, failovers, created, events := min(size, len(q.order)), 0, 0, 0
+	for _, en := range q.order[:most] { // nearly always those that are taken
+		failovers, created, events = failovers+len(en.failovers), created+len(en.created), events+len(en.events)
+	}
 	p := &part{agents: make([]string, 0, most)}
-	p.Agents, p.Events = make([]*failover.Agent, 0, most), make([]failover.Event, 0, 2*most)
-	p.Failovers, p.Created = make([]*failover.Failover, 0, most), make([]*failover.Failover, 0, most)
+	p.Agents, p.Events = make([]*failover.Agent, 0, most), make([]failover.Event, 0, events)
+	p.Failovers, p.Created = make([]*failover.Failover, 0, failovers), make([]*failover.Failover, 0, created)
 	var kept []*entry
 	n := 0
 	for i, en := range q.order {

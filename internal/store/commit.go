@@ -44,20 +44,25 @@ func (s *Store) Begin(ctx context.Context, epoch int64, e failover.Effects, afte
 		return func() (Committed, error) { return Committed{}, fmt.Errorf("commit: %w", err) }
 	}
 	var c Committed
+	var events []db.InsertEventsParams
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		ctx, end := s.call(ctx, "commit", commitTimeout, &err)
 		defer end()
 		err = pgx.BeginFunc(ctx, s.leader, func(tx pgx.Tx) (err error) {
-			c, err = s.commit(ctx, tx, epoch, &e, rows, after)
+			c, events, err = s.commit(ctx, tx, epoch, &e, rows, after)
 			return err
 		})
 		if err != nil {
+			s.fresh.forget()
 			c, err = Committed{}, fmt.Errorf("commit of epoch %d: %w", epoch, err)
 			return
 		}
 		s.count.add(epoch)
+		if len(events) > 0 {
+			s.fresh.add(events)
+		}
 	}()
 	return func() (Committed, error) {
 		<-done
@@ -65,46 +70,47 @@ func (s *Store) Begin(ctx context.Context, epoch int64, e failover.Effects, afte
 	}
 }
 
-func (s *Store) commit(ctx context.Context, tx pgx.Tx, epoch int64, e *failover.Effects, rows *rows, after Wait) (Committed, error) {
+func (s *Store) commit(ctx context.Context, tx pgx.Tx, epoch int64, e *failover.Effects, rows *rows, after Wait) (c Committed, events []db.InsertEventsParams, err error) {
 	if err := s.fence(ctx, tx, epoch); err != nil {
-		return Committed{}, err
+		return Committed{}, nil, err
 	}
 	if err := s.write(ctx, tx, rows); err != nil {
-		return Committed{}, err
+		return Committed{}, nil, err
 	}
 	if err := s.turn(ctx, tx, after); err != nil {
-		return Committed{}, err
+		return Committed{}, nil, err
 	}
 	head, err := s.lockHead(ctx, tx, epoch)
 	if err != nil {
-		return Committed{}, fmt.Errorf("lock the event log: %w", err)
+		return Committed{}, nil, fmt.Errorf("lock the event log: %w", err)
 	}
 	now, err := s.q.Clock(ctx, tx)
 	if err != nil {
-		return Committed{}, fmt.Errorf("read the clock: %w", err)
+		return Committed{}, nil, fmt.Errorf("read the clock: %w", err)
 	}
-	c := Committed{At: now.Time}
+	c = Committed{At: now.Time}
 	if len(e.Events) > 0 {
 		c.First = Position{epoch, head.Seq + 1}
 		c.Last = Position{epoch, head.Seq + int64(len(e.Events))}
-		if _, err := s.q.InsertEvents(ctx, tx, eventRows(e.Events, c)); err != nil {
-			return Committed{}, fmt.Errorf("write %d events: %w", len(e.Events), err)
+		events = eventRows(e.Events, c)
+		if _, err := s.q.InsertEvents(ctx, tx, events); err != nil {
+			return Committed{}, nil, fmt.Errorf("write %d events: %w", len(e.Events), err)
 		}
 		if head.Epoch != epoch {
 			if err := s.q.InsertTerm(ctx, tx, db.InsertTermParams{Epoch: epoch, FirstSeq: c.First.Seq}); err != nil {
-				return Committed{}, fmt.Errorf("begin term %d of the event log: %w", epoch, err)
+				return Committed{}, nil, fmt.Errorf("begin term %d of the event log: %w", epoch, err)
 			}
 		}
 		if err := s.q.SetHead(ctx, tx, db.SetHeadParams{Epoch: epoch, Seq: c.Last.Seq}); err != nil {
-			return Committed{}, fmt.Errorf("advance the event log to %d: %w", c.Last.Seq, err)
+			return Committed{}, nil, fmt.Errorf("advance the event log to %d: %w", c.Last.Seq, err)
 		}
 	}
 	if len(e.Events) > 0 || len(e.Results) > 0 {
 		if err := s.q.Notify(ctx, tx, ChannelLog); err != nil {
-			return Committed{}, fmt.Errorf("notify the replicas: %w", err)
+			return Committed{}, nil, fmt.Errorf("notify the replicas: %w", err)
 		}
 	}
-	return c, nil
+	return c, events, nil
 }
 
 // lockHead keeps every other commit out until the end of the transaction, and finds out whether those before are still there.

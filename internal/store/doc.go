@@ -8,7 +8,7 @@
 // idempotency keys. [Store.Commit] stores all effects of a Step in one transaction:
 //
 //	lock the lease row, compare its epoch    another epoch: ErrFenced, nothing is written
-//	agents, contacts, failovers, groups, …   one statement for each table, with arrays
+//	agents, contacts, failovers, groups, …   one statement for each table, with arrays; new failovers by COPY
 //	wait for the commit before               see Store.Begin: two may be under way
 //	lock the head of the log                 so sequence numbers have no gaps
 //	COPY events                              committed_at is the database's clock just before
@@ -30,6 +30,9 @@
 // history was dropped, and a number whose epoch is not the one that [LogState.Terms] tells means that the database lost its
 // last commits in an asynchronous failover and that others took their place. Epochs follow the database's clock, so a
 // restored database never gives one out a second time.
+//
+// The events of the Store's own last commits are given to [Store.EventsAfter] from memory, for a second: the replica that leads does not read back what
+// it has just written.
 //
 // Events are partitioned by the day of their commit. Days are made ahead and dropped whole; events of a day without
 // partition go to the default one, so a commit never fails for want of it.

@@ -66,6 +66,7 @@ func (s *Store) AcquireLease(ctx context.Context, holder string, ttl time.Durati
 	switch {
 	case err == nil:
 		s.count.begin(epoch)
+		s.fresh.forget()
 		return Lease{Epoch: epoch, TrustedUntil: trustedUntil(started, ttl)}, true, nil
 	case errors.Is(err, pgx.ErrNoRows):
 		return Lease{}, false, nil // another one was quicker
@@ -134,6 +135,7 @@ func (s *Store) SucceedLease(ctx context.Context, lease Lease, holder string, tt
 		return lease, false, fmt.Errorf("begin the term after %d: %w", lease.Epoch, err)
 	}
 	s.count.begin(epoch)
+	s.fresh.forget()
 	return Lease{Epoch: epoch, TrustedUntil: trustedUntil(started, ttl)}, true, nil
 }
 

@@ -73,8 +73,11 @@ func (s *Store) LogState(ctx context.Context) (st LogState, err error) {
 }
 
 // EventsAfter reads the events that follow seq, in order, at most limit. Their numbers have no gaps; where retention has dropped
-// the next one, it returns ErrPruned.
+// the next one, it returns ErrPruned. What this program has just committed it need not ask the database for.
 func (s *Store) EventsAfter(ctx context.Context, seq int64, limit int) (events []LogEvent, err error) {
+	if events := s.fresh.after(seq, limit); events != nil {
+		return events, nil
+	}
 	ctx, done := s.call(ctx, "events", quickTimeout, &err)
 	defer done()
 	rows, err := s.q.Events(ctx, s.pool, db.EventsParams{AfterSeq: seq, UptoSeq: noLimit, MaxRows: rowLimit(limit)})
@@ -245,6 +248,7 @@ func (s *Store) maintainPartitions(ctx context.Context, retention time.Duration)
 		if err != nil {
 			return fmt.Errorf("make and drop partitions of the event log: %w", err)
 		}
+		s.fresh.forget()
 		if n.Created > 0 || n.Dropped > 0 {
 			s.log.InfoContext(ctx, "event log partitions maintained", "created", n.Created, "dropped", n.Dropped)
 		}

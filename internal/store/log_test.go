@@ -276,3 +276,31 @@ func TestMigrateTogetherAndAgain(t *testing.T) {
 	exec(t, conn, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, true)")
 	require.NoError(t, s.CheckSchema(t.Context()))
 }
+
+// The tail of the leader's own program hears what was committed as another's does; after a commit that failed it asks in any case.
+func TestOwnCommitsAreNotReadBack(t *testing.T) {
+	t.Parallel()
+	url := postgrestest.NewDatabase(t)
+	w := newWire(t, url)
+	s, other := open(t, w.url), open(t, url)
+	epoch := lead(t, s).Epoch
+	commit(t, s, epoch, shifted(10, failover.Completed))
+	own, err := s.EventsAfter(t.Context(), 0, 1000)
+	require.NoError(t, err)
+	read, err := other.EventsAfter(t.Context(), 0, 1000)
+	require.NoError(t, err)
+	require.Len(t, own, 20)
+	for i := range own { // but for the location of times
+		require.True(t, own[i].Time.Equal(read[i].Time) && own[i].CommittedAt.Equal(read[i].CommittedAt))
+		own[i].Time, own[i].CommittedAt = read[i].Time, read[i].CommittedAt
+	}
+	require.Equal(t, read, own)
+
+	_, err = s.Commit(t.Context(), epoch-1, detected(1))
+	require.ErrorIs(t, err, store.ErrFenced)
+	before := w.executed.Load()
+	own, err = s.EventsAfter(t.Context(), 0, 1000)
+	require.NoError(t, err)
+	require.Len(t, own, 20)
+	require.Less(t, before, w.executed.Load())
+}

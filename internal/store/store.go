@@ -89,6 +89,7 @@ type Store struct {
 	schema atomic.Int64 // the version that was last read; it only grows
 	seen   sighting
 	count  count
+	fresh  fresh
 
 	replicas replicas
 	claims   claims
