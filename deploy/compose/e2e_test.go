@@ -58,8 +58,8 @@ func newStack(t *testing.T) *stack {
 	if program == "" {
 		t.Skip("needs a container engine: make e2e-compose")
 	}
-	s := &stack{t: t, program: program, project: fmt.Sprintf("changeover-e2e-%d", os.Getpid())}
-	s.image = "changeover:e2e-" + fmt.Sprint(os.Getpid())
+	s := &stack{t: t, program: program, project: os.Getenv("E2E_PROJECT")}
+	s.image = "changeover:" + s.project
 	s.files = []string{"-f", "../../docker-compose.yml"}
 	if os.Getenv("E2E_WITHOUT_GRAFANA") != "" {
 		s.files = append(s.files, "-f", "without-grafana.yaml")
@@ -324,6 +324,15 @@ func TestCompose(t *testing.T) {
 	require.Equal(t, "/console/", resp.Header.Get("Location"))
 	require.Equal(t, http.StatusOK, visit(s.url("/v1/summary")).StatusCode)
 	require.Equal(t, http.StatusForbidden, visit(s.url("/v1/audit")).StatusCode, "an operator is no admin")
+	for role, want := range map[string]int{"viewer": http.StatusForbidden, "admin": http.StatusOK} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url("/v1/audit"), nil)
+		require.NoError(t, err)
+		r.Header.Set("Authorization", "Bearer "+dex.Token("desktop", role, role, "email", "audience:server:client_id:changeover"))
+		resp, err := s.transport.RoundTrip(r)
+		require.NoError(t, err)
+		resp.Body.Close()
+		require.Equal(t, want, resp.StatusCode, role)
+	}
 	resp = visit(s.url("/console/"))
 	require.Equal(t, http.StatusOK, resp.StatusCode)
 	require.Contains(t, resp.Header.Get("Content-Type"), "text/html")
@@ -397,6 +406,7 @@ func TestCompose(t *testing.T) {
 		}, patience, 2*time.Second)
 	}
 	settled()
+	require.Zero(t, s.returns(streams), "a stream broke without a cause")
 
 	// Back again, while one replica is killed and its successor starts; then to the west, while the other is stopped as a roll-out does it.
 	for _, step := range []struct {
@@ -412,9 +422,13 @@ func TestCompose(t *testing.T) {
 		victim := oldest[1] // the newest comes first
 		n := len(desktop.events())
 		before := s.returns(streams)
+		asked := s.ask(staff)
 		shift(step.to)
 		desktop.await(t, n, of(changeover.FailoverDetected))
 		s.docker(append(step.end, victim)...)
+		if step.name == "stop" {
+			require.Equal(t, "0", s.docker("inspect", "--format={{.State.ExitCode}}", victim), "it ended well, within its time")
+		}
 		s.docker("rm", "--force", victim)
 		s.compose("up", "--detach", "--no-build", "--no-recreate", "--wait", "--wait-timeout", "120", "server")
 		require.NotContains(t, s.compose("ps", "--quiet", "server"), victim)
@@ -422,9 +436,12 @@ func TestCompose(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, step.to, done.ActiveRegion)
 		settled()
+		answered, failures := asked()
+		require.Empty(t, failures, "the proxy asks the other replica")
+		require.Greater(t, answered, 20)
 		broken := s.returns(streams) - before
 		require.Positive(t, broken, "nobody was connected to the replica that went")
-		t.Logf("%d times one of %d streams came back", broken, len(streams))
+		t.Logf("%d times one of %d streams came back; %d other requests, each answered", broken, len(streams), answered)
 	}
 
 	// Nothing is lost or doubled: each stream holds what the log has from its beginning on.
@@ -527,6 +544,50 @@ func (s *stack) spread(token string, streams int) {
 		}
 		return len(list.Items) == streams && len(replicas) == 2
 	}, patience, time.Second)
+}
+
+// ask reads the summary through the proxy ten times a second until the function that it returns is called, which gives how often and what failed.
+func (s *stack) ask(token string) func() (answered int, failures []string) {
+	ctx, cancel := context.WithCancel(s.t.Context())
+	done := make(chan struct{})
+	var answered int
+	var failures []string
+	once := func() error {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url("/v1/summary"), nil)
+		if err != nil {
+			return err
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		resp, err := s.transport.RoundTrip(r)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if _, err = io.Copy(io.Discard, resp.Body); err == nil && resp.StatusCode != http.StatusOK {
+			err = errors.New(resp.Status)
+		}
+		return err
+	}
+	go func() {
+		defer close(done)
+		for tick := time.NewTicker(100 * time.Millisecond); ; {
+			switch err := once(); {
+			case ctx.Err() != nil:
+				tick.Stop()
+				return
+			case err != nil:
+				failures = append(failures, err.Error())
+			default:
+				answered++
+			}
+			<-tick.C
+		}
+	}()
+	return func() (int, []string) {
+		cancel()
+		<-done
+		return answered, failures
+	}
 }
 
 func (s *stack) returns(streams []*follower) (n int) {
