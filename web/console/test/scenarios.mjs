@@ -4,6 +4,145 @@ import { readFile } from "node:fs/promises";
 
 const number = (text) => Number(text.replaceAll(",", ""));
 
+/** A shift of the whole floor, seen by an operator: what the console shows is what REST says, while it happens and at the end. */
+export async function shift(floor) {
+  const { agents, east, west } = floor;
+  // Some talk, some chat, some are in after-contact work; one does both.
+  const held = agents.slice(0, 80);
+  const contacts = await Promise.all(held.map((a, i) => floor.contact(a, i % 4 === 3 ? "CHAT" : "VOICE")));
+  contacts.push(await floor.contact(held[0], "CHAT"));
+  const ended = contacts.filter((_, i) => i % 5 === 1 && i < 80);
+  await Promise.all(ended.map((c) => floor.ends(c)));
+
+  const me = await floor.person();
+  const page = await floor.open(me, "overview");
+  const summary = async () => (await floor.get(page, "/v1/summary")).items[0];
+  const open = async (query = "") => floor.get(page, `/v1/open-failovers?limit=1000${query}`);
+  await floor.until("the floor is known", summary, (s) => s.agents === agents.length && s.byState.active === agents.length);
+  await floor.until("the contacts are known", () => page.evaluate(async (to) => (await fetch("/v1/failover-groups/main/plan?limit=1", {
+    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ toRegion: to }),
+  })).json(), west), (p) => p.counts.waits === held.length && p.counts.unknown === 0);
+  await overviewAgrees(floor, page, summary);
+  await floor.look(page, "overview-calm");
+
+  // Everybody who can goes; nothing on the page moves but what is new.
+  await floor.shift(west);
+  await page.getByText("Shift under way").waitFor();
+  await page.locator(".chart canvas").waitFor();
+  await floor.layoutShift(page);
+  await floor.until("those who can have gone", summary, (s) => s.byState.active === agents.length - held.length && s.pending === held.length);
+  await overviewAgrees(floor, page, summary);
+  await floor.stands(page, "the overview during a shift");
+  await floor.look(page, "overview-shift");
+
+  // Who waits, and for what.
+  await floor.visit(page, "pending");
+  const grid = page.getByRole("grid", { name: "Open failovers" });
+  const said = async () => (await page.locator("main .sum").innerText()).match(/[\d,]+/g).map(number);
+  await floor.agrees("the pending list", said, async () => { const { totals: t } = await open(); return [t.failovers, t.live, t.afterContactWork]; });
+  assert.equal(number(await grid.getAttribute("aria-rowcount")) - 1, held.length);
+  await floor.look(page, "pending");
+  await page.getByLabel("Is", { exact: true }).selectOption("afterContactWork");
+  await floor.agrees("those in after-contact work",
+    async () => (await grid.locator("[data-row] a").allInnerTexts()).slice(0, 5), async () => (await open("&phase=afterContactWork")).items.slice(0, 5).map((f) => f.username));
+  await page.getByLabel("Is", { exact: true }).selectOption("");
+
+  // Force one, by keyboard alone: how many live contacts that drops is said before.
+  const rows = grid.locator("[data-row]");
+  await floor.until("the list is whole again", async () => number(await grid.getAttribute("aria-rowcount")), (n) => n === held.length + 1);
+  const both = (await open()).items.find((f) => f.agentId === held[0].id);
+  const at = (await open()).items.findIndex((f) => f.failoverId === both.failoverId);
+  await rows.first().focus();
+  for (let i = 0; i < at; i++) await page.keyboard.press("ArrowDown");
+  await grid.locator("[data-row]:focus", { hasText: both.username }).waitFor();
+  await page.keyboard.press("Space");
+  await page.keyboard.press("f");
+  const dialog = page.getByRole("dialog");
+  const toll = async () => number((await dialog.locator(".figure").innerText()).match(/[\d,]+/)[0]);
+  assert.equal(await toll(), both.contacts.filter((c) => c.state !== "ENDED").length);
+  await dialog.getByLabel("Why").focus();
+  await page.keyboard.type("the callers agreed to be called back");
+  await floor.look(page, "force-one");
+  await page.keyboard.press("Enter"); // not without saying yes
+  assert.equal((await floor.get(page, `/v1/failovers/${both.failoverId}`)).status, "pending");
+  await dialog.getByRole("checkbox").focus();
+  await page.keyboard.press("Space");
+  await page.keyboard.press("Enter");
+  await dialog.waitFor({ state: "detached" });
+  await forced(floor, page, [both], "the callers agreed to be called back");
+
+  // And some, whoever is chosen.
+  await floor.until("who was forced is gone from the list", async () => grid.locator("[data-row]", { hasText: both.username }).count(), (n) => n === 0);
+  const some = (await open()).items.slice(0, 5);
+  for (const f of some) await grid.locator("[data-row]", { hasText: f.username }).getByRole("checkbox").click();
+  await page.getByRole("button", { name: "Force selected (5)" }).click();
+  assert.equal(await toll(), some.flatMap((f) => f.contacts).filter((c) => c.state !== "ENDED").length);
+  await dialog.getByLabel("Why").fill("INC-2041");
+  await dialog.getByRole("checkbox").click();
+  await floor.look(page, "force-many");
+  await dialog.getByRole("button", { name: /^Force/ }).click();
+  await dialog.waitFor({ state: "detached" });
+  await forced(floor, page, some, "INC-2041");
+
+  // One of those who wait.
+  const one = (await open()).items[0];
+  await floor.visit(page, `agents/${one.agentId}`);
+  await page.getByRole("heading", { level: 1, name: one.username }).waitFor();
+  const events = async () => (await floor.get(page, `/v1/agents/${one.agentId}/events?limit=1000`)).items.length;
+  await floor.agrees("the timeline", async () => page.locator(".timeline li").count(), events);
+  await floor.look(page, "agent");
+  const [log] = await Promise.all([page.waitForEvent("download"), page.getByRole("link", { name: `Log of ${east}` }).click()]);
+  assert.match(await readFile(await log.path(), "utf8"), new RegExp(`agent ${one.agentId}`));
+  await floor.visit(page, "agents");
+  await floor.agrees("the number of agents", async () => number((await page.locator("main .sum").innerText()).match(/[\d,]+/)[0]), async () => (await summary()).agents);
+  await floor.look(page, "agents");
+
+  // All contacts end, and with them the shift.
+  await Promise.all(contacts.filter((c) => !ended.includes(c)).map((c) => floor.ends(c)));
+  await floor.visit(page, "overview");
+  await floor.layoutShift(page);
+  await Promise.all(contacts.map((c) => floor.clears(c)));
+  await floor.until("the shift is over", summary, (s) => s.byState.active === agents.length);
+  await overviewAgrees(floor, page, summary);
+  await page.getByText("Last shift").waitFor();
+  await floor.stands(page, "the overview at the end of a shift");
+  await floor.look(page, "overview-over");
+  await floor.visit(page, "pending");
+  await page.getByText("Nobody waits.").waitFor();
+  await floor.visit(page, "shifts");
+  await page.getByRole("grid", { name: "Shifts" }).locator("[data-row]").first().focus();
+  await page.keyboard.press("Enter");
+  await page.waitForURL(/#\/shifts\/\d+$/);
+  await floor.settled(page);
+  const report = await reportAgrees(floor, page, () => floor.get(page, `/v1/shifts/${page.url().split("/").pop()}`));
+  assert.equal(report.shift.completed, agents.length);
+  assert.equal(report.shift.forced, 6);
+}
+
+/** Agents by state and by Region are those of REST. */
+async function overviewAgrees(floor, page, summary) {
+  const states = ["Active", "Detected", "Pending", "Unknown"];
+  await floor.agrees("the overview", async () => ({
+    states: await Promise.all(states.map(async (name) => number(await page.locator(".states dl > div", { hasText: name }).locator("dd").innerText()))),
+    regions: Object.fromEntries(await page.locator(".region").evaluateAll((cards) => cards.map((c) => [c.querySelector("h3").firstChild.textContent.trim(), Number(c.querySelector(".figure").firstChild.textContent.replaceAll(",", ""))]))),
+  }), async () => {
+    const s = await summary();
+    const regions = Object.fromEntries(floor.stack.regions.map((r) => [r, s.byActiveRegion.filter((c) => c.activeRegion === r).reduce((n, c) => n + c.count, 0)]));
+    return { states: states.map((name) => s.byState[name.toLowerCase()]), regions };
+  });
+}
+
+/** They were forced by whoever is signed in, and the audit says why. */
+async function forced(floor, page, failovers, reason) {
+  for (const { failoverId } of failovers) {
+    const f = await floor.until("it is forced", () => floor.get(page, `/v1/failovers/${failoverId}`), (f) => f.status === "completed");
+    assert.equal(f.forced, true);
+    assert.equal(f.forcedReason, reason);
+  }
+  const entries = (await floor.all(page, "/v1/audit")).filter((e) => e.reason === reason);
+  assert.ok(entries.some((e) => e.outcome === "accepted"), `the audit has nothing of ${reason}`);
+}
+
 /** Plan, drill, pause, resume, dead letters, reports, audit: everything that operators do beside forcing. */
 export async function operations(floor) {
   const { agents, west } = floor;
@@ -71,7 +210,7 @@ export async function operations(floor) {
   await dialog.getByRole("button", { name: "Pause" }).click();
   await page.getByText("main is paused", { exact: false }).first().waitFor();
   const group = () => floor.get(page, "/v1/failover-groups/main");
-  const { pause } = await group();
+  const { pause } = await floor.until("the group is paused", group, (g) => g.pause);
   assert.equal(pause.reason, "payment system is down in us-west-2");
   assert.equal(Math.round((new Date(pause.until) - new Date(pause.since)) / 60_000), 15);
 
@@ -83,7 +222,7 @@ export async function operations(floor) {
   await floor.look(page, "controls-paused");
   await page.getByRole("button", { name: "Resume" }).click();
   await page.getByRole("button", { name: "Resume" }).waitFor({ state: "detached" });
-  assert.equal((await group()).pause, null);
+  await floor.until("the group goes on", group, (g) => g.pause === null);
   await floor.until("they go", summary, (s) => s.byState.active === agents.length - 3);
 
   // The pager was down for a day.
@@ -220,7 +359,7 @@ export async function signin(floor) {
   await dialog.getByRole("button", { name: "Pause" }).click();
   // The others see it without doing anything.
   await viewer.getByText("an operator may").first().waitFor();
-  assert.equal((await floor.get(viewer, "/v1/failover-groups/main")).pause.reason, "an operator may");
+  await floor.until("REST says so too", () => floor.get(viewer, "/v1/failover-groups/main"), (g) => g.pause?.reason === "an operator may");
 
   const admin = await signIn("admin", "audit?outcome=forbidden");
   await admin.getByRole("row", { name: /forceFailovers/ }).waitFor();

@@ -47,7 +47,7 @@ function PauseCard({ group }: { group: FailoverGroup }) {
     await api.DELETE("/v1/failover-groups/{name}/pause", { params: { path: { name: group.name }, header: idempotency(key) } });
     return `${group.name} goes on.`;
   });
-  const { pause } = group;
+  const pause = floor ? floor.pause : group.pause; // the group's is a second or two behind
   return (
     <section class="card whole spaced" aria-label="Pause">
       <div class="title">
@@ -67,20 +67,20 @@ function PauseCard({ group }: { group: FailoverGroup }) {
             <dt>Held by it</dt><dd>{floor ? plural(floor.held, "failover") : "–"}</dd>
           </dl>
         : <p class="quiet">A pause holds what would complete. Detections, contacts and cancellations go on, and force goes past it.</p>}
-      {asking && <PauseDialog group={group} open={floor ? floor.detected + floor.pending : undefined} onClose={() => setAsking(false)} />}
+      {asking && <PauseDialog name={group.name} pause={pause} open={floor ? floor.detected + floor.pending : undefined} onClose={() => setAsking(false)} />}
     </section>
   );
 }
 
-function PauseDialog({ group, open, onClose }: { group: FailoverGroup; open: number | undefined; onClose(): void }) {
-  const [reason, setReason] = useState(group.pause?.reason ?? "");
+function PauseDialog({ name, pause: before, open, onClose }: { name: string; pause: Schemas["Pause"] | null; open: number | undefined; onClose(): void }) {
+  const [reason, setReason] = useState(before?.reason ?? "");
   const [minutes, setMinutes] = useState("30");
   const pause = useAction(async (input: { reason: string; ttlSeconds: number }, key) => {
-    await api.POST("/v1/failover-groups/{name}/pause", { params: { path: { name: group.name }, header: idempotency(key) }, body: input });
-    return `${group.name} is paused for ${plural(input.ttlSeconds / 60, "minute")}.`;
+    await api.POST("/v1/failover-groups/{name}/pause", { params: { path: { name }, header: idempotency(key) }, body: input });
+    return `${name} is paused for ${plural(input.ttlSeconds / 60, "minute")}.`;
   });
   return (
-    <Dialog title={`Pause ${group.name}`} onClose={onClose} busy={pause.busy}>
+    <Dialog title={`Pause ${name}`} onClose={onClose} busy={pause.busy}>
       <form onSubmit={(e) => { e.preventDefault(); void pause.run({ reason: reason.trim(), ttlSeconds: Math.round(Number(minutes) * 60) }).then((done) => { if (done) onClose(); }); }}>
         <p>Nobody of this failover group is completed until the pause ends{open ? `; ${plural(open, "failover is", "failovers are")} open now` : ""}. Agents who wait are told why.</p>
         <Reason value={reason} onInput={setReason} hint="payment system is down in us-west-2" />
