@@ -122,7 +122,7 @@ func (p *plans) look(ctx context.Context, s Store) (failover.Snapshot, time.Time
 	}
 	p.snapshot = failover.Snapshot{} // not both at once
 	at := time.Now()
-	snapshot, err := s.Load(ctx)
+	snapshot, err := s.Look(ctx)
 	var since map[string]time.Time
 	if err == nil {
 		since, err = s.StreamingAgents(ctx)

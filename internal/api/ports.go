@@ -22,8 +22,8 @@ type Store interface {
 	CommandResult(ctx context.Context, id int64) (failover.Result, bool, error)
 
 	Groups(ctx context.Context) ([]*failover.Group, error)
-	// Load reads everything that the leader decides by, agents sorted by id.
-	Load(ctx context.Context) (failover.Snapshot, error)
+	// Look reads everything that the leader decides by, agents sorted by id.
+	Look(ctx context.Context) (failover.Snapshot, error)
 	// StreamingAgents tells who has an open event stream, and since when.
 	StreamingAgents(ctx context.Context) (map[string]time.Time, error)
 	TDGs(ctx context.Context, groups []string, p store.Page) ([]*failover.TDG, string, error)

@@ -497,6 +497,35 @@ func TestFailuresAreCounted(t *testing.T) {
 	`)))
 }
 
+// A plan looks at the state while the leader commits, on the same replica: what it has seen is older than what the leader has left, and that is
+// no loss.
+func TestLookingDoesNotCount(t *testing.T) {
+	t.Parallel()
+	s, conn := newStore(t)
+	lease := lead(t, s)
+	_, err := s.Load(t.Context())
+	require.NoError(t, err)
+	blocker, err := conn.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = blocker.Exec(t.Context(), "LOCK TABLE contacts") // the last but one that is looked at
+	require.NoError(t, err)
+	looked := make(chan error, 1)
+	go func() {
+		_, err := s.Look(t.Context())
+		looked <- err
+	}()
+	require.Eventually(t, func() bool {
+		return query[bool](t, conn, "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'contacts'::regclass AND NOT granted)")
+	}, 30*time.Second, time.Millisecond)
+	commit(t, s, lease.Epoch, detected(1)) // which needs no contacts
+	require.NoError(t, blocker.Rollback(t.Context()))
+	require.NoError(t, <-looked)
+	commit(t, s, lease.Epoch, detected(1))
+	_, ok, err := s.RenewLease(t.Context(), lease, "test", time.Minute)
+	require.NoError(t, err)
+	require.True(t, ok)
+}
+
 // The database fails over without the last commits of a leader that is idle just then, so that no call of it fails: its next renewal and its
 // next commit tell. Other stores, and a leader that has loaded again, have nothing to complain of.
 func TestLostCommitsAreNoticed(t *testing.T) {

@@ -11,9 +11,18 @@ import (
 	"changeover/internal/store/internal/db"
 )
 
-// Load reads the state of the core, in one view of the database: groups, traffic distribution groups, and agents with their
-// contacts, their open failover and the one that waits for its confirmation. Agents are sorted by id.
-func (s *Store) Load(ctx context.Context) (snap failover.Snapshot, err error) {
+// Load reads the state of the core for the leader, in one view of the database: groups, traffic distribution groups, and agents with their
+// contacts, their open failover and the one that waits for its confirmation. Agents are sorted by id. The leader's commits are counted from here.
+func (s *Store) Load(ctx context.Context) (failover.Snapshot, error) {
+	return s.load(ctx, s.leader, s.count.loaded)
+}
+
+// Look reads the same for whoever decides nothing by it. It may be called at any time, beside the leader's commits.
+func (s *Store) Look(ctx context.Context) (failover.Snapshot, error) {
+	return s.load(ctx, s.pool, func(int64) {})
+}
+
+func (s *Store) load(ctx context.Context, from *pool, counted func(commits int64)) (snap failover.Snapshot, err error) {
 	ctx, done := s.call(ctx, "load", loadTimeout, &err)
 	defer done()
 	var (
@@ -29,7 +38,7 @@ func (s *Store) Load(ctx context.Context) (snap failover.Snapshot, err error) {
 	if err != nil {
 		return failover.Snapshot{}, err
 	}
-	err = s.snapshot(ctx, s.leader, func(tx pgx.Tx) (err error) {
+	err = s.snapshot(ctx, from, func(tx pgx.Tx) (err error) {
 		if drilled {
 			if drills, err = s.q.RunningDrills(ctx, tx); err != nil {
 				return fmt.Errorf("read drills: %w", err)
@@ -59,7 +68,7 @@ func (s *Store) Load(ctx context.Context) (snap failover.Snapshot, err error) {
 		return failover.Snapshot{}, fmt.Errorf("load the state: %w", err)
 	}
 	if drilled {
-		s.count.loaded(commits)
+		counted(commits)
 	}
 	if snap.Groups, err = all(groups, decodeGroup); err != nil {
 		return failover.Snapshot{}, err
