@@ -55,6 +55,7 @@ func TestBrowser(t *testing.T) {
 	}
 	browser := tools(t)
 	for name, o := range map[string]options{
+		"shift":      {agents: 2000},
 		"operations": {agents: 40, webhooks: true},
 		"signin":     {agents: 3, dex: true},
 		"away":       {agents: 20},

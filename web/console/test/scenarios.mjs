@@ -38,14 +38,14 @@ export async function shift(floor) {
   // Who waits, and for what.
   await floor.visit(page, "pending");
   const grid = page.getByRole("grid", { name: "Open failovers" });
-  const said = async () => (await page.locator("main .sum").innerText()).match(/[\d,]+/g).map(number);
+  const said = async () => (await page.locator("main .sum").innerText()).match(/\d[\d,]*/g).map(number);
   await floor.agrees("the pending list", said, async () => { const { totals: t } = await open(); return [t.failovers, t.live, t.afterContactWork]; });
   assert.equal(number(await grid.getAttribute("aria-rowcount")) - 1, held.length);
   await floor.look(page, "pending");
-  await page.getByLabel("Is", { exact: true }).selectOption("afterContactWork");
+  await page.getByRole("combobox", { name: "Is", exact: true }).selectOption("afterContactWork");
   await floor.agrees("those in after-contact work",
     async () => (await grid.locator("[data-row] a").allInnerTexts()).slice(0, 5), async () => (await open("&phase=afterContactWork")).items.slice(0, 5).map((f) => f.username));
-  await page.getByLabel("Is", { exact: true }).selectOption("");
+  await page.getByRole("combobox", { name: "Is", exact: true }).selectOption("");
 
   // Force one, by keyboard alone: how many live contacts that drops is said before.
   const rows = grid.locator("[data-row]");
@@ -58,7 +58,7 @@ export async function shift(floor) {
   await page.keyboard.press("Space");
   await page.keyboard.press("f");
   const dialog = page.getByRole("dialog");
-  const toll = async () => number((await dialog.locator(".figure").innerText()).match(/[\d,]+/)[0]);
+  const toll = async () => number((await dialog.locator(".figure").innerText()).match(/\d[\d,]*/)[0]);
   assert.equal(await toll(), both.contacts.filter((c) => c.state !== "ENDED").length);
   await dialog.getByLabel("Why").focus();
   await page.keyboard.type("the callers agreed to be called back");
@@ -73,7 +73,8 @@ export async function shift(floor) {
 
   // And some, whoever is chosen.
   await floor.until("who was forced is gone from the list", async () => grid.locator("[data-row]", { hasText: both.username }).count(), (n) => n === 0);
-  const some = (await open()).items.slice(0, 5);
+  const names = (await grid.locator("[data-row] a").allInnerTexts()).slice(0, 5);
+  const some = (await open()).items.filter((f) => names.includes(f.username));
   for (const f of some) await grid.locator("[data-row]", { hasText: f.username }).getByRole("checkbox").click();
   await page.getByRole("button", { name: "Force selected (5)" }).click();
   assert.equal(await toll(), some.flatMap((f) => f.contacts).filter((c) => c.state !== "ENDED").length);
@@ -94,7 +95,7 @@ export async function shift(floor) {
   const [log] = await Promise.all([page.waitForEvent("download"), page.getByRole("link", { name: `Log of ${east}` }).click()]);
   assert.match(await readFile(await log.path(), "utf8"), new RegExp(`agent ${one.agentId}`));
   await floor.visit(page, "agents");
-  await floor.agrees("the number of agents", async () => number((await page.locator("main .sum").innerText()).match(/[\d,]+/)[0]), async () => (await summary()).agents);
+  await floor.agrees("the number of agents", async () => number((await page.locator("main .sum").innerText()).match(/\d[\d,]*/)[0]), async () => (await summary()).agents);
   await floor.look(page, "agents");
 
   // All contacts end, and with them the shift.

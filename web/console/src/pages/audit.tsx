@@ -2,8 +2,8 @@ import { useState } from "preact/hooks";
 import { api, data, type Schemas } from "../api";
 import { may, whyNot } from "../session";
 import { route, setQuery } from "../router";
+import { useRows } from "../rows";
 import { Dialog } from "../ui/dialog";
-import { usePaged } from "../ui/paged";
 import { At, Fault, Pill } from "../ui/parts";
 import { Table, type Column } from "../ui/table";
 
@@ -43,7 +43,9 @@ function Trail() {
   const filter = (name: string) => query.get(name) || undefined;
   const [open, setOpen] = useState<Entry | undefined>(undefined);
   const wanted = { subject: filter("subject"), action: filter("action"), target: filter("target"), outcome: filter("outcome"), since: since(filter("days")) };
-  const list = usePaged(`audit ${JSON.stringify(wanted)}`, (cursor, signal) => data(api.GET("/v1/audit", { params: { query: { ...wanted, limit: 200, cursor } }, signal })), { every: 4000 });
+  const list = useRows(`audit/${JSON.stringify(wanted)}`, {
+    load: (cursor, limit, signal) => data(api.GET("/v1/audit", { params: { query: { ...wanted, limit, cursor } }, signal })), keyOf: (e: Entry) => e.auditId, every: 4000,
+  });
   return (
     <>
       <form class="filters" role="search" onSubmit={(e) => e.preventDefault()}>
@@ -59,8 +61,8 @@ function Trail() {
         </label>
         {[...query.keys()].length > 0 && <button type="button" onClick={() => setQuery(Object.fromEntries([...query.keys()].map((k) => [k, undefined])))}>Clear</button>}
       </form>
-      <Fault error={list.error} what="The audit cannot be read." />
-      <Table label="Audit" columns={columns} rows={list.rows} rowKey={(e) => e.auditId} more={list.more} loading={list.loading} onOpen={(e) => setOpen(e)}
+      <Fault error={list.live.error} what="The audit cannot be read." />
+      <Table label="Audit" columns={columns} rows={list.rows} rowKey={(e) => e.auditId} more={list.more} loading={list.loading} onView={list.view} onOpen={(e) => setOpen(e)}
         empty={[...query.keys()].length > 0 ? "No entry is like this. Texts have to match exactly." : "Nobody has changed anything yet."} />
       {open && <EntryDialog entry={open} onClose={() => setOpen(undefined)} />}
     </>

@@ -1,12 +1,12 @@
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { api, data, idempotency, type FailoverGroup, type Schemas } from "../api";
 import { count, duration, plural, time } from "../format";
 import { now } from "../clock";
 import { useLive } from "../live";
 import { go, href, route, setQuery } from "../router";
+import { useRows } from "../rows";
 import { Dialog } from "../ui/dialog";
 import { useGroups } from "../ui/groups";
-import { usePaged } from "../ui/paged";
 import { Ago, At, Fault, Loaded, Pill, Reason, RoleButton, useAction } from "../ui/parts";
 import { Table, type Column } from "../ui/table";
 import { DrillDialog, maxDrill } from "./drills";
@@ -147,16 +147,17 @@ function Plan({ group, to }: { group: string; to: string }) {
   const outcome = outcomes.find((o) => o.name === route.value.query.get("outcome"))?.name;
   const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
   const [drilling, setDrilling] = useState(false);
-  const [look, setLook] = useState<{ at: string; counts: Schemas["PlanCounts"] }>();
-  const list = usePaged(`plan ${group} ${to} ${outcome}`, async (cursor, signal) => {
-    const plan = await data(api.POST("/v1/failover-groups/{name}/plan", { params: { path: { name: group }, query: { outcome, limit: 200, cursor } }, body: { toRegion: to }, signal }));
-    setLook({ at: plan.at, counts: plan.counts });
-    return plan;
-  }, { every: 10_000, poll: 30_000 });
+  const list = useRows(`plan/${group}/${to}/${outcome}`, {
+    load: (cursor, limit, signal) => data(api.POST("/v1/failover-groups/{name}/plan", { params: { path: { name: group }, query: { outcome, limit, cursor } }, body: { toRegion: to }, signal })),
+    keyOf: (a: Planned) => a.agentId, every: 10_000,
+  });
+  const last = useRef(list.live.data);
+  last.current = list.live.data ?? last.current; // another outcome is of the same plan
+  const look = last.current;
   useEffect(() => setSelected(new Set()), [outcome]);
   return (
     <>
-      <Fault error={list.error} what="There is no plan." />
+      <Fault error={list.live.error} what="There is no plan." />
       <div class="outcomes" role="group" aria-label="Outcome">
         {outcomes.map((o) => (
           <button key={o.name} type="button" class={o.mood} aria-pressed={o.name === outcome} onClick={() => setQuery({ outcome: o.name === outcome ? undefined : o.name })}>
@@ -173,7 +174,7 @@ function Plan({ group, to }: { group: string; to: string }) {
           </RoleButton>
         </div>
       </div>
-      <div style="--table-height: calc(100vh - 35rem)"><Table label="Plan" columns={columns} rows={list.rows} rowKey={(a) => a.agentId} more={list.more} loading={list.loading} onOpen={(a) => go("agents", a.agentId)}
+      <div style="--table-height: calc(100vh - 35rem)"><Table label="Plan" columns={columns} rows={list.rows} rowKey={(a) => a.agentId} more={list.more} loading={list.loading} onView={list.view} onOpen={(a) => go("agents", a.agentId)}
         selected={selected} onSelect={setSelected} empty={outcome ? "Nobody." : "The failover group has no agents yet."} /></div>
       {drilling && <DrillDialog group={group} agents={[...selected]} onClose={() => setDrilling(false)} />}
     </>

@@ -3,9 +3,9 @@ import { api, data, idempotency, type Schemas } from "../api";
 import { count, duration, plural, time } from "../format";
 import { useLive } from "../live";
 import { go, href, route, setQuery } from "../router";
+import { useRows } from "../rows";
 import { Dialog } from "../ui/dialog";
 import { GroupFilter, useGroups } from "../ui/groups";
-import { usePaged } from "../ui/paged";
 import { At, Fault, Loaded, Pill, Reason, RoleButton, useAction } from "../ui/parts";
 import { Table, type Column } from "../ui/table";
 
@@ -36,7 +36,9 @@ export function Drills() {
   const group = route.value.query.get("group") || undefined;
   const groups = useGroups();
   const [asking, setAsking] = useState(false);
-  const list = usePaged(`drills ${group}`, (cursor, signal) => data(api.GET("/v1/drills", { params: { query: { failoverGroup: group, limit: 50, cursor } }, signal })), { every: 4000 });
+  const list = useRows(`drills/${group}`, {
+    load: (cursor, limit, signal) => data(api.GET("/v1/drills", { params: { query: { failoverGroup: group, limit, cursor } }, signal })), keyOf: (d: Drill) => d.drillId, every: 4000,
+  });
   const of = group ?? groups.data?.[0]?.name;
   return (
     <>
@@ -45,8 +47,8 @@ export function Drills() {
         <div class="actions"><RoleButton class="main" roles={["operator", "admin"]} disabled={!of} onClick={() => setAsking(true)}>Begin a drill…</RoleButton></div>
       </div>
       <GroupFilter value={group} onChange={(g) => setQuery({ group: g })} />
-      <Fault error={list.error} what="The drills cannot be read." />
-      <Table label="Drills" columns={columns} rows={list.rows} rowKey={(d) => d.drillId} more={list.more} loading={list.loading} onOpen={(d) => go("drills", d.drillId)}
+      <Fault error={list.live.error} what="The drills cannot be read." />
+      <Table label="Drills" columns={columns} rows={list.rows} rowKey={(d) => d.drillId} more={list.more} loading={list.loading} onView={list.view} onOpen={(d) => go("drills", d.drillId)}
         empty="None yet. A drill tells the desktops of some agents of a shift that is none, and reports what would have come of it." />
       {asking && of && <DrillDialog group={of} agents={[]} onClose={() => setAsking(false)} />}
     </>

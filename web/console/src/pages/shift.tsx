@@ -1,17 +1,12 @@
-import { useEffect, useMemo, useState } from "preact/hooks";
 import { api, data, type Schemas } from "../api";
-import { count, duration, plural, time } from "../format";
+import { count, duration } from "../format";
 import { useLive } from "../live";
-import { parseCSV, progress, type Progress } from "../progress";
 import { href } from "../router";
-import { Chart } from "../ui/chart";
-import { At, Fault, Loaded } from "../ui/parts";
+import { ShiftChart } from "../ui/shiftchart";
+import { At, Fault, Loaded, Skeleton } from "../ui/parts";
 import { shares, ShiftState } from "./shifts";
 
 type Report = Schemas["ShiftReport"];
-
-/** Above this the lines are drawn when they are asked for: the browser reads all failovers for them. */
-const drawnAtOnce = 5000;
 
 const phases: { name: keyof Report["phases"]; title: string; what: string }[] = [
   { name: "detection", title: "Detection", what: "from the last look at the old distribution to the detection: an upper bound" },
@@ -108,43 +103,17 @@ function Counts({ rows, none }: { rows: [string, number][]; none: string }) {
   return <table class="small"><tbody>{rows.map(([name, n]) => <tr key={name}><th scope="row">{name}</th><td class="number">{count(n)}</td></tr>)}</tbody></table>;
 }
 
-/** How it went over time, drawn from the failovers. */
+/** How it went over time. */
 function Course({ shift }: { shift: Schemas["PastShift"] }) {
   const { shiftId } = shift;
-  const large = shift.failovers > drawnAtOnce;
-  const [wanted, setWanted] = useState(0);
-  const [course, setCourse] = useState<Progress>();
-  const [error, setError] = useState<unknown>();
-  // Read again when something has happened, which the counts tell.
-  const state = large ? wanted : [shift.failovers, shift.detected, shift.pending, shift.completed, shift.cancelled].join();
-  useEffect(() => {
-    if (large && wanted === 0) return;
-    const ended = new AbortController();
-    data(api.GET("/v1/shifts/{shiftId}/failovers.csv", { params: { path: { shiftId } }, parseAs: "text", signal: ended.signal }))
-      .then((text) => {
-        if (ended.signal.aborted) return;
-        setCourse(progress(parseCSV(text), shift.startedAt, Date.now()));
-        setError(undefined);
-      })
-      .catch((e) => { if (!ended.signal.aborted) setError(e); });
-    return () => ended.abort();
-  }, [shiftId, state]);
-  const lines = useMemo(() => course && [
-    { label: "detected", colour: "--quiet", values: course.detected, dashed: true },
-    { label: "over (completed or cancelled)", colour: "--good", values: course.over },
-    { label: "pending", colour: "--busy", values: course.pending },
-  ], [course]);
+  const progress = useLive(`progress/${shiftId}`, (signal) => data(api.GET("/v1/shifts/{shiftId}/progress", { params: { path: { shiftId } }, signal })), {
+    every: 3000, matters: (e) => e.event.startsWith("failover"),
+  });
   return (
     <section class="card whole">
       <h2>Its course</h2>
-      <Fault error={error} what="The failovers cannot be read." />
-      <div class="course">
-        {large && <button type="button" onClick={() => setWanted(wanted + 1)}>Draw {plural(shift.failovers, "failover")}{wanted > 0 && " again"}</button>}
-        {course && lines && (
-          <Chart times={course.times} lines={lines}
-            label={`Since ${time(shift.startedAt)}: ${plural(shift.failovers, "failover")} detected, ${count(shift.completed + shift.cancelled)} over, ${count(shift.pending)} pending.`} />
-        )}
-      </div>
+      <Fault error={progress.error} what="The progress cannot be read." />
+      <div class="chart-place">{progress.data ? <ShiftChart progress={progress.data} /> : <Skeleton lines={6} />}</div>
     </section>
   );
 }

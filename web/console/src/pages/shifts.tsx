@@ -1,8 +1,8 @@
 import { api, data, type Schemas } from "../api";
 import { count } from "../format";
 import { go, route, setQuery } from "../router";
+import { useRows } from "../rows";
 import { GroupFilter } from "../ui/groups";
-import { usePaged } from "../ui/paged";
 import { At, Fault, Pill } from "../ui/parts";
 import { Table, type Column } from "../ui/table";
 
@@ -39,13 +39,15 @@ const columns: Column<PastShift>[] = [
 /** Every change of where agents work, the latest first. */
 export function Shifts() {
   const group = route.value.query.get("group") || undefined;
-  const list = usePaged(`shifts ${group}`, (cursor, signal) => data(api.GET("/v1/shifts", { params: { query: { failoverGroup: group, limit: 200, cursor } }, signal })), { every: 5000 });
+  const list = useRows(`shifts/${group}`, {
+    load: (cursor, limit, signal) => data(api.GET("/v1/shifts", { params: { query: { failoverGroup: group, limit, cursor } }, signal })), keyOf: (s: PastShift) => s.shiftId, every: 5000,
+  });
   return (
     <>
       <div class="title"><h1>Shifts</h1></div>
       <GroupFilter value={group} onChange={(g) => setQuery({ group: g })} />
-      <Fault error={list.error} what="The shifts cannot be read." />
-      <Table label="Shifts" columns={columns} rows={list.rows} rowKey={(s) => s.shiftId} more={list.more} loading={list.loading} onOpen={(s) => go("shifts", s.shiftId)}
+      <Fault error={list.live.error} what="The shifts cannot be read." />
+      <Table label="Shifts" columns={columns} rows={list.rows} rowKey={(s) => s.shiftId} more={list.more} loading={list.loading} onView={list.view} onOpen={(s) => go("shifts", s.shiftId)}
         empty="No shift was seen yet. A report on each will be here." />
     </>
   );

@@ -3,7 +3,7 @@ import { api, data, idempotency, type Schemas } from "../api";
 import { count, plural } from "../format";
 import { useLive } from "../live";
 import { href, route, setQuery } from "../router";
-import { usePaged } from "../ui/paged";
+import { useRows } from "../rows";
 import { Ago, At, Fault, Loaded, Pill, RoleButton, useAction } from "../ui/parts";
 import { Table, type Column } from "../ui/table";
 
@@ -69,9 +69,10 @@ const columns: Column<Delivery>[] = [
 export function WebhookPage({ id: webhook }: { id: string }) {
   const status = statuses.find((s) => s === route.value.query.get("status"));
   const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
-  const list = usePaged(`deliveries ${webhook} ${status}`, (cursor, signal) => data(api.GET("/v1/webhooks/{webhook}/deliveries", {
-    params: { path: { webhook }, query: { status, limit: 200, cursor } }, signal,
-  })), { every: 3000 });
+  const list = useRows(`deliveries/${webhook}/${status}`, {
+    load: (cursor, limit, signal) => data(api.GET("/v1/webhooks/{webhook}/deliveries", { params: { path: { webhook }, query: { status, limit, cursor } }, signal })),
+    keyOf: (d: Delivery) => d.deliveryId, every: 3000,
+  });
   // What is pending is tried anyway.
   const chosen = list.rows.filter((d) => selected.has(d.deliveryId) && d.status !== "pending").map((d) => d.deliveryId);
   const replay = useAction(async (ids: string[], key) => {
@@ -101,9 +102,9 @@ export function WebhookPage({ id: webhook }: { id: string }) {
         </label>
         <p class="quiet">The id and the body stay the same, so a receiver that has it already drops it.</p>
       </div>
-      <Fault error={list.error} what="The deliveries cannot be read." />
+      <Fault error={list.live.error} what="The deliveries cannot be read." />
       <Fault error={replay.error} what="Not made once more." asked />
-      <Table label="Deliveries" columns={columns} rows={list.rows} rowKey={(d) => d.deliveryId} more={list.more} loading={list.loading} selected={selected} onSelect={setSelected}
+      <Table label="Deliveries" columns={columns} rows={list.rows} rowKey={(d) => d.deliveryId} more={list.more} loading={list.loading} onView={list.view} selected={selected} onSelect={setSelected}
         empty={status ? `No delivery is ${status}.` : "Nothing was delivered yet."} />
     </>
   );
