@@ -101,6 +101,7 @@ export async function shift(floor) {
   // All contacts end, and with them the shift.
   await Promise.all(contacts.filter((c) => !ended.includes(c)).map((c) => floor.ends(c)));
   await floor.visit(page, "overview");
+  await page.locator(".chart canvas").waitFor();
   await floor.layoutShift(page);
   await Promise.all(contacts.map((c) => floor.clears(c)));
   await floor.until("the shift is over", summary, (s) => s.byState.active === agents.length);
