@@ -245,3 +245,33 @@ func BenchmarkAudit(b *testing.B) {
 		b.ReportMetric(float64(entries)/b.Elapsed().Seconds(), "entries/s")
 	})
 }
+
+// BenchmarkConsole reads what a console shows of a shift of 50,000 agents, 15,000 of whom wait.
+func BenchmarkConsole(b *testing.B) {
+	s := fleet(b, 50_000)
+	page := store.Page{Limit: 200}
+	for name, f := range map[string]store.OpenFilter{
+		"open": {}, "open-by-name": {Order: "username"}, "open-talking": {Phase: "talking"}, "open-by-channel": {Channel: "VOICE"},
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				open, totals, _, err := s.OpenFailovers(b.Context(), f, page)
+				require.NoError(b, err)
+				require.Len(b, open, 200)
+				require.Equal(b, 15_000, totals.Failovers)
+			}
+		})
+	}
+	b.Run("summary", func(b *testing.B) {
+		for b.Loop() {
+			_, err := s.Summary(b.Context())
+			require.NoError(b, err)
+		}
+	})
+	b.Run("search", func(b *testing.B) {
+		for b.Loop() {
+			_, _, err := s.Agents(b.Context(), store.AgentFilter{Search: "agent-049"}, page)
+			require.NoError(b, err)
+		}
+	})
+}
