@@ -34,8 +34,10 @@ type Command struct {
 	Agents      agentsCommand      `cmd:"" help:"Agents, or one."`
 	Contacts    contactsCommand    `cmd:"" help:"The open contacts of an agent."`
 	Failovers   failoversCommand   `cmd:"" help:"Failovers, or one."`
+	Pending     pendingCommand     `cmd:"" help:"Who waits for what: open failovers with the contacts that hold them."`
 	Connections connectionsCommand `cmd:"" help:"Open event streams."`
 	Audit       auditCommand       `cmd:"" help:"The audit trail; needs the role admin."`
+	Whoami      whoamiCommand      `cmd:"" help:"Who the token's bearer is, and in which roles."`
 
 	Plan      planCommand      `cmd:"" help:"What a shift would mean now; changes nothing."`
 	Pause     pauseCommand     `cmd:"" help:"Hold a failover group's completions for a while."`
@@ -203,6 +205,7 @@ type agentsCommand struct {
 	ActiveRegion string `help:"Only those who work in this Region."`
 	State        string `help:"Only those in this state: unknown, active, detected, pending."`
 	Username     string `help:"Only the agent with this user name."`
+	Search       string `help:"Only those whose user name or id begins with this."`
 	pageFlags
 }
 
@@ -215,7 +218,7 @@ func (x agentsCommand) Run(ctx context.Context, c *Command, out *Caller) error {
 	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 		return api.ListAgents(ctx, &rest.ListAgentsParams{
 			FailoverGroup: opt[rest.FailoverGroupFilter](x.Group), TdgID: opt[rest.TdgIDFilter](x.TDG), ActiveRegion: opt[rest.RegionName](x.ActiveRegion),
-			State: opt[rest.AgentState](x.State), Username: opt[string](x.Username), Limit: some(x.Limit), Cursor: opt[rest.Cursor](x.Cursor),
+			State: opt[rest.AgentState](x.State), Username: opt[string](x.Username), Search: opt[string](x.Search), Limit: some(x.Limit), Cursor: opt[rest.Cursor](x.Cursor),
 		})
 	}, showAgents)
 }
@@ -256,6 +259,35 @@ func (x failoversCommand) Run(ctx context.Context, c *Command, out *Caller) erro
 			Limit: some(x.Limit), Cursor: opt[rest.Cursor](x.Cursor),
 		})
 	}, showFailovers)
+}
+
+type pendingCommand struct {
+	Group   string `help:"Only those of this failover group."`
+	TDG     string `name:"tdg" help:"Only those of this traffic distribution group."`
+	From    string `help:"Only those that leave this Region."`
+	Channel string `help:"Only those that a contact of this channel holds, such as VOICE."`
+	Phase   string `help:"Only those with a live contact (talking), or whose contacts have all ended (afterContactWork)."`
+	Stale   bool   `help:"Only those whose Region cannot be read."`
+	Order   string `help:"longest (waiting, first), shortest or username."`
+	pageFlags
+}
+
+func (x pendingCommand) Run(ctx context.Context, c *Command, out *Caller) error {
+	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
+		return api.ListOpenFailovers(ctx, &rest.ListOpenFailoversParams{
+			FailoverGroup: opt[rest.FailoverGroupFilter](x.Group), TdgID: opt[rest.TdgIDFilter](x.TDG), FromRegion: opt[rest.RegionName](x.From), Channel: opt[string](x.Channel),
+			Phase: opt[rest.ListOpenFailoversParamsPhase](x.Phase), Stale: some(x.Stale), Order: opt[rest.ListOpenFailoversParamsOrder](x.Order),
+			Limit: some(x.Limit), Cursor: opt[rest.Cursor](x.Cursor),
+		})
+	}, showPending)
+}
+
+type whoamiCommand struct{}
+
+func (x whoamiCommand) Run(ctx context.Context, c *Command, out *Caller) error {
+	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
+		return api.GetSession(ctx)
+	}, showSession)
 }
 
 type connectionsCommand struct {
@@ -347,20 +379,21 @@ func (x forceCommand) Run(ctx context.Context, c *Command, out *Caller) error {
 }
 
 type forceManyCommand struct {
-	Group        string  `arg:"" help:"The failover group."`
-	TDG          string  `name:"tdg" help:"Only those of this traffic distribution group."`
-	From         string  `help:"Only those that leave this Region."`
-	OnlyStale    bool    `help:"Only those whose Region cannot be read: for the night on which it is down."`
-	MaxPerSecond float64 `help:"So many per second; left out, all at once." placeholder:"N"`
-	MaxFraction  float64 `help:"Force nothing if more than this fraction of the group's agents would have been forced within ten minutes; more than 0.2 takes the role admin." placeholder:"FRACTION"`
-	Reason       string  `help:"Why; the failovers and the audit keep it." required:""`
+	Group        string   `arg:"" help:"The failover group."`
+	Failovers    []string `name:"failover" help:"Only these; a thousand at most." placeholder:"ID"`
+	TDG          string   `name:"tdg" help:"Only those of this traffic distribution group."`
+	From         string   `help:"Only those that leave this Region."`
+	OnlyStale    bool     `help:"Only those whose Region cannot be read: for the night on which it is down."`
+	MaxPerSecond float64  `help:"So many per second; left out, all at once." placeholder:"N"`
+	MaxFraction  float64  `help:"Force nothing if more than this fraction of the group's agents would have been forced within ten minutes; more than 0.2 takes the role admin." placeholder:"FRACTION"`
+	Reason       string   `help:"Why; the failovers and the audit keep it." required:""`
 }
 
 func (x forceManyCommand) Run(ctx context.Context, c *Command, out *Caller) error {
 	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 		return api.ForceFailovers(ctx, &rest.ForceFailoversParams{IdempotencyKey: key()}, rest.BulkForceRequest{
 			FailoverGroup: x.Group, TdgID: opt[rest.ID](x.TDG), FromRegion: opt[rest.RegionName](x.From), OnlyStale: some(x.OnlyStale),
-			MaxPerSecond: some(x.MaxPerSecond), MaxFraction: some(x.MaxFraction), Reason: x.Reason,
+			MaxPerSecond: some(x.MaxPerSecond), MaxFraction: some(x.MaxFraction), FailoverIds: x.Failovers, Reason: x.Reason,
 		})
 	}, showForced)
 }

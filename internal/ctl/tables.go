@@ -191,8 +191,8 @@ func showSummary(p *page, s rest.Summary) {
 		})
 		if len(g.Shifts) > 0 {
 			p.line("")
-			list(p, g.Shifts, nil, []string{"SHIFT OF", "STARTED", "TO", "FAILOVERS", "DETECTED", "PENDING", "COMPLETED", "CANCELLED", "FORCED", "STALLED"}, func(x rest.Shift) []string {
-				return append([]string{x.TdgID, at(x.StartedAt), shares(x.Agent)}, numbers(x.Failovers, x.Detected, x.Pending, x.Completed, x.Cancelled, x.Forced, x.Stalled)...)
+			list(p, g.Shifts, nil, []string{"SHIFT", "OF", "STARTED", "TO", "FAILOVERS", "DETECTED", "PENDING", "COMPLETED", "CANCELLED", "FORCED", "STALLED"}, func(x rest.Shift) []string {
+				return append([]string{maybe(x.ShiftID, text), x.TdgID, at(x.StartedAt), shares(x.Agent)}, numbers(x.Failovers, x.Detected, x.Pending, x.Completed, x.Cancelled, x.Forced, x.Stalled)...)
 			})
 		}
 	}
@@ -257,6 +257,31 @@ func showFailovers(p *page, l rest.FailoverList) {
 			unlessZero(len(f.ContactIds)), yes(f.StaleSince != nil), maybe(f.ForcedBy, text),
 		}
 	})
+}
+
+func showPending(p *page, l rest.OpenFailoverList) {
+	t := l.Totals
+	p.facts("open failovers", strconv.Itoa(t.Failovers), "of those pending", strconv.Itoa(t.Pending), "live contacts", strconv.Itoa(t.Live), "contacts in after-contact work", strconv.Itoa(t.AfterContactWork))
+	p.line("")
+	list(p, l.Items, l.NextCursor, []string{"FAILOVER", "USERNAME", "STATUS", "FROM", "TO", "WAITS", "FOR", "STALE"}, func(f rest.OpenFailover) []string {
+		since := f.DetectedAt
+		if f.PendingAt != nil {
+			since = *f.PendingAt
+		}
+		var contacts []string
+		for _, c := range f.Contacts {
+			contacts = append(contacts, c.Channel+" "+c.State)
+		}
+		return []string{f.FailoverID, cmp.Or(maybe(f.Username, text), f.AgentID), string(f.Status), f.FromRegion, f.ToRegion, p.since(since), strings.Join(contacts, ", "), yes(f.StaleSince != nil)}
+	})
+}
+
+func showSession(p *page, s rest.Session) {
+	roles := make([]string, len(s.Roles))
+	for i, r := range s.Roles {
+		roles[i] = string(r)
+	}
+	p.facts("subject", s.Subject, "name", maybe(s.Name, text), "roles", strings.Join(roles, ", "), "agent", maybe(s.AgentID, text), "until", maybe(s.ExpiresAt, at))
 }
 
 func showFailover(p *page, f rest.Failover) {

@@ -28,15 +28,19 @@ var answers = map[string]string{
 	"summary": `{"items": [{"failoverGroup": "main", "agents": 2000, "byState": {"unknown": 1, "active": 1900, "detected": 9, "pending": 90},
 		"byActiveRegion": [{"activeRegion": null, "state": "unknown", "count": 1}, {"activeRegion": "us-east-1", "state": "pending", "count": 99}, {"activeRegion": "us-west-2", "state": "active", "count": 1900}],
 		"detected": 9, "pending": 90, "stale": 0, "oldestPendingAt": "2026-11-22T11:57:00Z", "pause": {"by": "olga", "reason": "storm", "since": "2026-11-22T11:58:00Z", "until": "2026-11-22T12:28:00Z"}, "held": 4,
-		"shifts": [{"tdgId": "t1", "agent": [{"region": "us-east-1", "percent": 0}, {"region": "us-west-2", "percent": 100}], "startedAt": "2026-11-22T11:56:00Z", "failovers": 1999, "detected": 9, "pending": 90, "completed": 1898, "cancelled": 2, "forced": 1, "stalled": 0}]}]}`,
+		"shifts": [{"shiftId": "42", "tdgId": "t1", "agent": [{"region": "us-east-1", "percent": 0}, {"region": "us-west-2", "percent": 100}], "startedAt": "2026-11-22T11:56:00Z", "failovers": 1999, "detected": 9, "pending": 90, "completed": 1898, "cancelled": 2, "forced": 1, "stalled": 0}]}]}`,
 	"agents":                       `{"items": [AGENT]}`,
 	"agents/" + jane:               `AGENT`,
 	"agents/" + jane + "/contacts": `{"items": [{"contactId": "c1", "agentId": "` + jane + `", "region": "us-east-1", "channel": "VOICE", "state": "ENDED", "stateSince": "2026-11-22T11:59:30Z", "blocking": true, "surfaced": true, "observedAt": "2026-11-22T11:59:59Z", "stale": false}]}`,
 	"failovers":                    `{"items": [FAILOVER]}`,
 	"failovers/" + id:              `FAILOVER`,
 	"failovers/" + id + "/force":   `FAILOVER`,
-	"failovers/force":              `{"matched": 90, "forced": 20}`,
-	"connections":                  `{"items": [{"connectionId": "k1", "agentId": null, "replica": "r1", "since": "2026-11-22T10:00:00Z", "lastEventId": null, "remoteAddress": "10.0.0.1"}]}`,
+	"open-failovers": `{"totals": {"failovers": 2, "pending": 1, "live": 1, "afterContactWork": 1}, "items": [{"failoverId": "` + id + `", "agentId": "` + jane + `", "username": "jane", "failoverGroup": "main", "tdgId": "t1",
+		"fromRegion": "us-east-1", "toRegion": "us-west-2", "status": "pending", "detectedAt": "2026-11-22T11:56:00Z", "pendingAt": "2026-11-22T11:56:01Z", "staleSince": null,
+		"contacts": [{"contactId": "c1", "channel": "VOICE", "state": "CONNECTED", "stateSince": null}, {"contactId": "c2", "channel": "CHAT", "state": "ENDED", "stateSince": null}]}]}`,
+	"session":         `{"subject": "olga@acme.example", "name": "Olga", "roles": ["viewer", "operator"], "agentId": null, "expiresAt": "2026-11-22T13:00:00Z", "tokens": true}`,
+	"failovers/force": `{"matched": 90, "forced": 20}`,
+	"connections":     `{"items": [{"connectionId": "k1", "agentId": null, "replica": "r1", "since": "2026-11-22T10:00:00Z", "lastEventId": null, "remoteAddress": "10.0.0.1"}]}`,
 	"audit": `{"items": [{"auditId": "7", "time": "2026-11-22T11:58:00Z", "subject": "olga", "roles": ["operator"], "action": "pauseFailoverGroup", "target": "failover-groups/main", "reason": "storm\u001b[2J",
 		"requestId": "r1", "outcome": "done", "details": null, "before": null, "after": null}]}`,
 	"failover-groups/main/plan": `{"failoverGroup": "main", "toRegion": "us-west-2", "at": "2026-11-22T12:00:00Z", "counts": {"there": 0, "atOnce": 1900, "waits": 99, "unknown": 1},
@@ -114,7 +118,7 @@ func TestTables(t *testing.T) {
 
 	var got bytes.Buffer
 	for _, line := range []string{
-		"groups", "groups main", "summary", "agents", "agents " + jane, "contacts " + jane, "failovers", "failovers " + id, "connections", "audit",
+		"groups", "groups main", "summary", "agents", "agents " + jane, "contacts " + jane, "failovers", "failovers " + id, "pending", "whoami", "connections", "audit",
 		"plan main --to us-west-2", "pause main --reason storm", "resume main", "force " + id + " --reason agreed", "force-many main --reason down",
 		"shifts", "shifts 42", "drill main " + jane + " --reason rehearsal", "drills", "drills " + id, "webhooks", "deliveries pager", "replay pager " + id,
 	} {
