@@ -76,6 +76,7 @@ type cluster struct {
 	broken  []string // what should not be
 	reigns  []reign
 	frozen  []span
+	stalled []span // the machine, for all
 	reports []report
 	forces  []force
 	pauses  []pause
@@ -146,7 +147,10 @@ func newCluster(t testing.TB, program string, a *amazon, first, replicas int, ch
 		require.NoError(t, os.WriteFile(r.file, text, 0o600))
 		c.replicas = append(c.replicas, r)
 	}
+	over := make(chan struct{})
+	go c.watch(over)
 	t.Cleanup(func() {
+		close(over)
 		for _, r := range c.replicas {
 			r.mu.Lock()
 			r.over = true
@@ -155,6 +159,29 @@ func newCluster(t testing.TB, program string, a *amazon, first, replicas int, ch
 		}
 	})
 	return c
+}
+
+// watch notes when the machine was so busy that this process did not run: the replicas may not have, either.
+func (c *cluster) watch(over <-chan struct{}) {
+	const every, notable = 20 * time.Millisecond, 250 * time.Millisecond
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for last := time.Now(); ; {
+		select {
+		case <-over:
+			return
+		case <-tick.C:
+		}
+		now := time.Now()
+		if now.Sub(last) > notable {
+			c.mu.Lock()
+			for _, r := range c.replicas {
+				c.stalled = append(c.stalled, span{c.first + r.n, last, now})
+			}
+			c.mu.Unlock()
+		}
+		last = now
+	}
 }
 
 // quick is a configuration under which everything happens in tenths of a second.
@@ -502,7 +529,7 @@ func (c *cluster) collect(contacts []contact) (*record, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r.pauses = slices.Clone(c.pauses)
-	r.broken, r.reigns, r.frozen, r.reports, r.forces = slices.Clone(c.broken), slices.Clone(c.reigns), slices.Clone(c.frozen), slices.Clone(c.reports), slices.Clone(c.forces)
+	r.broken, r.reigns, r.frozen, r.reports, r.forces = slices.Clone(c.broken), slices.Clone(c.reigns), slices.Concat(c.frozen, c.stalled), slices.Clone(c.reports), slices.Clone(c.forces)
 	behind := map[int64]time.Duration{}
 	for _, n := range r.reigns {
 		behind[n.epoch] = n.behind

@@ -1,8 +1,9 @@
 // Package nemesis tries to make Changeover break its promises. It has no code of its own, only tests:
 //
 //   - the nemesis: random sequences, each made from a seed, of everything that goes wrong at once. Shifts, whole, split, back and
-//     in quick succession; calls, chats and after-contact work; every fault of Amazon Connect; replicas killed, frozen and restarted;
-//     PostgreSQL cut off, silent and restarted; desktops that come back elsewhere, report, and force with retries. Three replicas of
+//     in quick succession; calls, chats and after-contact work; users hired and removed; every fault of Amazon Connect; replicas killed,
+//     frozen and restarted; PostgreSQL cut off, silent and restarted; desktops that come back elsewhere, report, and force with retries. Most
+//     sequences begin with a set piece, in which things meet that chance hardly ever brings together: see scene. Three replicas of
 //     the program itself run against a real PostgreSQL and the simulated Amazon Connect. Then everything is
 //     mended and comes to rest, and a checker looks at what is left: see check.
 //   - the soak: those sequences for as long as one likes, and beside them one service that is never made anew, whose memory,

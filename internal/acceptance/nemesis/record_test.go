@@ -36,7 +36,7 @@ type record struct {
 	floor    []person
 	gone     []leaver
 	contacts []contact
-	frozen   []span // replicas that did nothing
+	frozen   []span // replicas that did nothing, or may not have
 
 	// What Amazon Connect answered, to whom. Answers that are none (errors, half of the JSON, no list) are not here.
 	reads   []read

@@ -648,7 +648,7 @@ func (s *sequence) mend() {
 		r.thaw()
 		r.start()
 	}
-	s.until("completions go on", 20*time.Second, func() string {
+	s.until("completions go on", atRest, func() string {
 		if !s.resume(s.rng.IntN(len(s.replicas))) {
 			return "paused"
 		}
