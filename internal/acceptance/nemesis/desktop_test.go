@@ -92,7 +92,11 @@ func (d *desktop) run(ctx context.Context) {
 			cursor = next
 		}
 		hang()
-		pause := time.NewTimer(20*time.Millisecond + time.Duration(d.rng.IntN(60))*time.Millisecond)
+		away := 20*time.Millisecond + time.Duration(d.rng.IntN(60))*time.Millisecond
+		if d.rng.IntN(4) == 0 { // for so long that something has happened meanwhile
+			away += time.Duration(d.rng.IntN(1500)) * time.Millisecond
+		}
+		pause := time.NewTimer(away)
 		select {
 		case <-ctx.Done():
 		case <-pause.C:
