@@ -12,7 +12,8 @@
 //
 // [Client.Follow] reads an event stream for as long as its context lives, over every interruption: it resumes by cursor, so that each
 // event comes once and in the order of the log, waits between attempts as the server asks (`retry:`, Retry-After) or, with
-// jitter, ever longer, and changes over to the next endpoint when one fails or is silent. The events are described in docs/events.md.
+// jitter, ever longer, and changes over to the next endpoint when one fails or is silent. Where something on the way blocks streams it polls, and tries
+// streams again after a minute, later less often. The events are described in docs/events.md.
 // [Client.REST] is the generated client of everything else, package rest.
 //
 // The stream is not read with the client of r3labs/sse, which the service itself uses for writing. That client (v2.10.0) stops for good

@@ -21,7 +21,8 @@ import (
 type Subscription struct {
 	// AgentID is the Connect user id of the agent to follow. Empty: all agents, for which the role viewer is needed.
 	AgentID string
-	// After is the cursor of the last event that was handled, [Event.ID]. Empty: the stream begins with a snapshot of each agent.
+	// After is the cursor of the last event that was handled, [Event.ID]. Empty: the stream begins with a snapshot of each agent. Where streams are
+	// blocked and the log of all agents is polled, it begins with a Reset alone: list the agents by [Client.REST].
 	After string
 	// OnState, if not nil, is told of every change of the connection, from the goroutine that reads the events.
 	OnState func(State)
@@ -34,6 +35,7 @@ type Phase string
 const (
 	Connecting Phase = "connecting"
 	Open       Phase = "open"
+	Polling    Phase = "polling" // streams do not get through, so events are asked for; streams are tried again now and then
 	Waiting    Phase = "waiting" // until the next attempt
 	Closed     Phase = "closed"  // for good
 )
@@ -56,15 +58,29 @@ var (
 
 // Why a connection ended.
 var (
-	errSilent = errors.New("silent for more than two heartbeats")
-	errSlow   = errors.New("no answer")
-	errEnded  = errors.New("the server ended the stream")
+	errSilent  = errors.New("silent for more than two heartbeats")
+	errSlow    = errors.New("no answer")
+	errEnded   = errors.New("the server ended the stream")
+	errThrough = errors.New("streams get through again")
 )
 
 // Waits between attempts. The first attempt at each endpoint is made at once; then these, where the server does not ask for another.
 const (
 	firstBackoff = 500 * time.Millisecond
 	maxBackoff   = 30 * time.Second
+)
+
+// Long polls, where something on the way blocks streams.
+const (
+	pollWait   = 20 * time.Second // proxies give up on silent answers after half a minute
+	firstPoll  = time.Second      // only has to show that it gets through
+	pollGrace  = 5 * time.Second  // for an answer beyond what it may wait
+	pollLimit  = 1000             // events of an answer
+	maxPage    = 64 << 20         // bytes, longer than any
+	tooQuick   = 250 * time.Millisecond
+	firstTrial = time.Minute // until streams are tried again; twice as long each time
+	maxTrial   = 15 * time.Minute
+	beginning  = time.Second // what comes later after the first byte is not of the beginning of a stream any more
 )
 
 // rememberIDs is how many events are remembered to drop what comes twice: more than a server sends before it knows that a
@@ -80,7 +96,7 @@ const rememberIDs = 1024
 // reconnection, and no event.
 func (c *Client) Follow(ctx context.Context, s Subscription) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		f := &follower{Client: c, s: s, after: s.After, seen: make(map[string]struct{}, rememberIDs), yield: yield}
+		f := &follower{Client: c, s: s, after: s.After, seen: make(map[string]struct{}, rememberIDs), yield: yield, ways: make([]way, len(c.endpoints))}
 		err := f.run(ctx)
 		f.tell(State{Phase: Closed, Endpoint: f.endpoint().String(), Reason: err})
 		if err != nil {
@@ -102,6 +118,15 @@ type follower struct {
 	retry    time.Duration // what the server asked for last
 	refused  string        // a token that was not accepted…
 	refusal  error         // …and how that was said
+	ways     []way         // to the endpoints
+}
+
+// way is what is known of the way to an endpoint.
+type way struct {
+	blocked  bool // streams do not get through: it is polled
+	polled   bool // a poll got through
+	silences int  // streams that fell silent right after their beginning, one after the other
+	trial    time.Duration
 }
 
 func (f *follower) endpoint() *url.URL { return f.endpoints[f.current.Load()] }
@@ -120,10 +145,17 @@ func (f *follower) run(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		err := f.connect(ctx)
+		var err error
+		if f.ways[f.current.Load()].blocked {
+			err = f.poll(ctx)
+		} else {
+			err = f.connect(ctx)
+		}
 		switch {
 		case errors.Is(err, errLeft):
 			return nil
+		case errors.Is(err, errThrough):
+			continue
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, ErrUnauthenticated), errors.Is(err, ErrRefused):
@@ -171,63 +203,102 @@ func (e *retryAfter) Error() string { return fmt.Sprintf("HTTP %d: %s", e.status
 
 // connect reads one connection to its end, which the error tells.
 func (f *follower) connect(ctx context.Context) error {
-	endpoint := f.endpoint()
+	endpoint, way := f.endpoint(), &f.ways[f.current.Load()]
 	f.tell(State{Phase: Connecting, Endpoint: endpoint.String()})
-	token, err := f.bearer(ctx)
+	token, err := f.proof(ctx, endpoint)
 	if err != nil {
 		return err
 	}
-	if f.refused != "" && token == f.refused {
-		return fmt.Errorf("%w by %s, and there is no other: %w", ErrUnauthenticated, endpoint, f.refusal)
-	}
-	path := "/v1/events"
-	if f.s.AgentID != "" {
-		path = "/v1/agents/" + url.PathEscape(f.s.AgentID) + "/events"
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	r := (&http.Request{Method: http.MethodGet, URL: at(endpoint, path, ""), Header: http.Header{"Accept": {"text/event-stream"}}}).WithContext(ctx)
-	if f.after != "" {
-		r.Header.Set("Last-Event-ID", f.after)
-	}
-	if token != "" {
-		r.Header.Set("Authorization", "Bearer "+token)
-	}
-	guard := time.AfterFunc(connectTimeout, func() { cancel(errSlow) })
-	answer, err := f.http.Do(r)
-	guard.Stop()
+	answer, err := f.ask(ctx, cancel, f.streamRequest(ctx, endpoint, token), connectTimeout)
 	if err != nil {
-		var call *url.Error
-		if cause := context.Cause(ctx); cause != nil {
-			err = cause
-		} else if errors.As(err, &call) {
-			err = call.Err // without the address once more
-		}
-		return fmt.Errorf("%s: %w", endpoint, err)
+		way.blocked = errors.Is(err, errSlow) // a proxy that hands answers on when they are complete does not begin either
+		return err
 	}
 	defer answer.Body.Close()
 	if err := f.accept(answer, endpoint, token); err != nil {
 		return err
 	}
+	if !isStream(answer) {
+		way.blocked = true
+		return &retryAfter{answer.StatusCode, fmt.Sprintf("%s answers with %q instead of a stream: is that Changeover?", endpoint, answer.Header.Get("Content-Type")), 0}
+	}
 	f.refused = ""
 	f.tell(State{Phase: Open, Endpoint: endpoint.String()})
-	err = f.read(&watched{body: answer.Body, silence: f.silence, cancel: cancel})
+	body := &watched{body: answer.Body, silence: f.silence, cancel: cancel}
+	err = f.read(body)
 	if errors.Is(err, errLeft) {
 		return err
 	}
 	if cause := context.Cause(ctx); cause != nil { // why the body could not be read
 		err = cause
 	}
+	switch {
+	case body.beyond:
+		way.silences = 0
+	case errors.Is(err, errSilent):
+		way.silences++
+		way.blocked = way.silences > 1
+	}
 	return fmt.Errorf("%s: %w", endpoint, err)
 }
 
-// accept judges the head of an answer.
-func (f *follower) accept(answer *http.Response, endpoint *url.URL, token string) error {
+// proof gets the token. One that was refused is not sent again.
+func (f *follower) proof(ctx context.Context, endpoint *url.URL) (string, error) {
+	token, err := f.bearer(ctx)
+	if err == nil && f.refused != "" && token == f.refused {
+		err = fmt.Errorf("%w by %s, and there is no other: %w", ErrUnauthenticated, endpoint, f.refusal)
+	}
+	return token, err
+}
+
+// request is one for the subscription's events.
+func (f *follower) request(ctx context.Context, endpoint *url.URL, accept, query, token string) *http.Request {
+	path := "/v1/events"
+	if f.s.AgentID != "" {
+		path = "/v1/agents/" + url.PathEscape(f.s.AgentID) + "/events"
+	}
+	r := (&http.Request{Method: http.MethodGet, URL: at(endpoint, path, query), Header: http.Header{"Accept": {accept}}}).WithContext(ctx)
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	return r
+}
+
+func (f *follower) streamRequest(ctx context.Context, endpoint *url.URL, token string) *http.Request {
+	r := f.request(ctx, endpoint, "text/event-stream", "", token)
+	if f.after != "" {
+		r.Header.Set("Last-Event-ID", f.after)
+	}
+	return r
+}
+
+// ask sends a request and waits for the head of its answer.
+func (c *Client) ask(ctx context.Context, cancel context.CancelCauseFunc, r *http.Request, patience time.Duration) (*http.Response, error) {
+	guard := time.AfterFunc(patience, func() { cancel(errSlow) })
+	defer guard.Stop()
+	answer, err := c.http.Do(r)
+	if err == nil {
+		return answer, nil
+	}
+	var call *url.Error
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	} else if errors.As(err, &call) {
+		err = call.Err // without the address once more
+	}
+	return nil, fmt.Errorf("%s: %w", r.URL.Host, err)
+}
+
+func isStream(answer *http.Response) bool {
 	kind, _, _ := mime.ParseMediaType(answer.Header.Get("Content-Type"))
-	if answer.StatusCode == http.StatusOK {
-		if kind != "text/event-stream" {
-			return &retryAfter{200, fmt.Sprintf("%s answers with %q instead of a stream: is that Changeover?", endpoint, kind), 0}
-		}
+	return answer.StatusCode == http.StatusOK && kind == "text/event-stream"
+}
+
+// accept judges the status of an answer.
+func (f *follower) accept(answer *http.Response, endpoint *url.URL, token string) error {
+	if answer.StatusCode == http.StatusOK || answer.StatusCode == http.StatusNotAcceptable {
 		return nil
 	}
 	body, _ := io.ReadAll(io.LimitReader(answer.Body, 64<<10)) // what was read is told
@@ -279,17 +350,25 @@ func (f *follower) read(body io.Reader) error {
 		if frame.data == nil {
 			continue
 		}
-		event, err := newEvent(frame)
-		if err != nil {
+		if err := f.take(frame); err != nil {
 			return err
 		}
-		if event.Type != draining && !f.twice(event) && !f.yield(event, nil) {
-			return errLeft
-		}
-		if event.ID != "" {
-			f.after = event.ID
-		}
 	}
+}
+
+// take yields the event of a frame, unless it was yielded before.
+func (f *follower) take(frame frame) error {
+	event, err := newEvent(frame)
+	if err != nil {
+		return err
+	}
+	if event.Type != draining && !f.twice(event) && !f.yield(event, nil) {
+		return errLeft
+	}
+	if event.ID != "" {
+		f.after = event.ID
+	}
+	return nil
 }
 
 // twice says whether an event has been given already. A snapshot or a reset is no event of the log: its id says where the log goes on.
@@ -316,10 +395,20 @@ type watched struct {
 	body    io.Reader
 	silence time.Duration
 	cancel  context.CancelCauseFunc
+	began   time.Time // when the first byte came
+	beyond  bool      // something came after the beginning
 }
 
 func (w *watched) Read(p []byte) (int, error) {
 	timer := time.AfterFunc(w.silence, func() { w.cancel(errSilent) })
 	defer timer.Stop()
-	return w.body.Read(p)
+	n, err := w.body.Read(p)
+	switch {
+	case n == 0:
+	case w.began.IsZero():
+		w.began = time.Now()
+	default:
+		w.beyond = w.beyond || time.Since(w.began) > beginning
+	}
+	return n, err
 }

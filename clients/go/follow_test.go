@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -119,16 +120,22 @@ func TestEvents(t *testing.T) {
 	})
 }
 
-// TestFaults sends two hundred random sequences of faults at a reader: what it reads is the log, in order, each event once.
+// TestFaults sends two hundred random sequences of faults at a reader, in half of which something blocks streams for a while: what it reads is the log, in
+// order, each event once.
 func TestFaults(t *testing.T) {
+	var polled, back int // sequences in which events were polled, and in which streams came back
 	for seed := range uint64(200) {
 		synctest.Test(t, func(t *testing.T) {
-			rng := rand.New(rand.NewPCG(seed, 1))
+			rng := &lockedRand{r: rand.New(rand.NewPCG(seed, 1))}
 			const events = 40
-			rejected := false
-			tokens := 0
-			c := dial(t, func(r *http.Request) (*http.Response, error) {
-				from := position(r.Header.Get("Last-Event-ID"))
+			var rejected atomic.Bool
+			var tokens atomic.Int32
+			began := time.Now()
+			blockedFor, how := time.Duration(0), rng.IntN(4)
+			if rng.IntN(2) == 0 {
+				blockedFor = time.Duration(rng.IntN(10)) * time.Minute
+			}
+			fault := func(r *http.Request) (*http.Response, error) {
 				switch rng.IntN(10) {
 				case 0:
 					return nil, errors.New("connection refused")
@@ -136,8 +143,7 @@ func TestFaults(t *testing.T) {
 					<-r.Context().Done() // no answer
 					return nil, r.Context().Err()
 				case 2:
-					if !rejected { // twice in a row would be the end: then the token is bad
-						rejected = true
+					if rejected.CompareAndSwap(false, true) { // twice in a row would be the end: then the token is bad
 						return answer(401, nil, strings.NewReader(`{"detail":"expired"}`)), nil
 					}
 				case 3:
@@ -147,7 +153,52 @@ func TestFaults(t *testing.T) {
 				case 5:
 					return answer(200, map[string]string{"Content-Type": "text/html"}, strings.NewReader("<h1>Sign in to the Wi-Fi</h1>")), nil
 				}
-				rejected = false
+				rejected.Store(false)
+				return nil, nil
+			}
+			// What the log has grown to by a time; a poll waits for it, as the service does.
+			grown := func() int { return int(time.Since(began) / (20 * time.Second)) }
+			poll := func(r *http.Request) (*http.Response, error) {
+				q := r.URL.Query()
+				wait, err := time.ParseDuration(q.Get("wait"))
+				require.NoError(t, err)
+				from := position(q.Get("after"))
+				until := time.Now().Add(wait)
+				for grown() <= from && time.Now().Before(until) && r.Context().Err() == nil {
+					time.Sleep(time.Second)
+				}
+				upto := min(events, grown(), from+1+rng.IntN(12))
+				body := strings.Builder{}
+				for n := max(1, from+1-rng.IntN(2)); n <= upto; n++ {
+					fmt.Fprintf(&body, `,{"id":"log-1-%d","event":"failoverDetected","data":{"agentId":%q,"time":"2026-11-22T10:00:00Z"}}`, n, agent)
+				}
+				text := fmt.Sprintf(`{"items":[%s],"nextCursor":"log-1-%d"}`, strings.TrimPrefix(body.String(), ","), max(from, upto))
+				if rng.IntN(8) == 0 {
+					text = text[:rng.IntN(len(text))]
+				}
+				return answer(200, map[string]string{"Content-Type": "application/json"}, strings.NewReader(text)), r.Context().Err()
+			}
+			c := dial(t, func(r *http.Request) (*http.Response, error) {
+				streaming := r.Header.Get("Accept") == "text/event-stream"
+				if streaming && time.Since(began) < blockedFor {
+					switch how {
+					case 0:
+						<-r.Context().Done()
+						return nil, r.Context().Err()
+					case 1:
+						return answer(406, nil, strings.NewReader("")), nil
+					case 2:
+						return answer(200, map[string]string{"Content-Type": "text/html"}, strings.NewReader("no streams here")), nil
+					}
+					return stream(r, func(w io.Writer) error { _, _ = io.WriteString(w, "retry: 3000\n\n"); return silent(r) })
+				}
+				if a, err := fault(r); a != nil || err != nil {
+					return a, err
+				}
+				if !streaming {
+					return poll(r)
+				}
+				from := position(r.Header.Get("Last-Event-ID"))
 				count, how := rng.IntN(12), rng.IntN(5)
 				repeat := rng.IntN(3)
 				return stream(r, func(w io.Writer) error {
@@ -175,10 +226,11 @@ func TestFaults(t *testing.T) {
 				})
 			}, Options{
 				Endpoints: []string{"https://a.example", "https://b.example"},
-				Token:     func(context.Context) (string, error) { tokens++; return strconv.Itoa(tokens), nil },
+				Token:     func(context.Context) (string, error) { return strconv.Itoa(int(tokens.Add(1))), nil },
 			})
 			var got []int
-			for e, err := range c.Follow(t.Context(), Subscription{AgentID: agent}) {
+			var phases []Phase
+			for e, err := range c.Follow(t.Context(), Subscription{AgentID: agent, OnState: func(s State) { phases = append(phases, s.Phase) }}) {
 				require.NoError(t, err)
 				if got = append(got, position(e.ID)); len(got) == events {
 					break
@@ -189,9 +241,78 @@ func TestFaults(t *testing.T) {
 				want[i] = i + 1
 			}
 			require.Equal(t, want, got, "seed %d", seed)
+			if i := slices.Index(phases, Polling); i >= 0 {
+				polled++
+				if slices.Contains(phases[i:], Open) {
+					back++
+				}
+			}
 			synctest.Wait()
 		})
 	}
+	require.Greater(t, polled, 60, "or this says nothing about polls")
+	require.Greater(t, back, 20)
+}
+
+type lockedRand struct {
+	mu sync.Mutex
+	r  *rand.Rand
+}
+
+func (l *lockedRand) IntN(n int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.r.IntN(n)
+}
+
+// TestPolling: streams are held back, so the log is polled; when they get through again, that is found out beside the polls, and nothing is missed in between.
+func TestPolling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		held := 90 * time.Second
+		var afters []string
+		c := dial(t, func(r *http.Request) (*http.Response, error) {
+			require.Equal(t, "/v1/agents/"+agent+"/events", r.URL.Path)
+			if r.Header.Get("Accept") == "application/json" {
+				q := r.URL.Query()
+				afters = append(afters, q.Get("after")+" "+q.Get("wait"))
+				wait, err := time.ParseDuration(q.Get("wait"))
+				require.NoError(t, err)
+				if q.Get("after") == "-" {
+					data := `"data":{"agentId":"` + agent + `","time":"2026-11-22T10:00:00Z"}`
+					return answer(200, nil, strings.NewReader(`{"items":[{"id":"nowhere","event":"reset",`+data+`},{"id":"log-1-7","event":"snapshot",`+data+`}],"nextCursor":"log-1-7"}`)), nil
+				}
+				select {
+				case <-time.After(wait):
+				case <-r.Context().Done():
+					return nil, r.Context().Err()
+				}
+				return answer(200, nil, strings.NewReader(`{"items":[],"nextCursor":"log-1-9"}`)), nil
+			}
+			if time.Since(began) < held {
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			}
+			require.Equal(t, "log-1-9", r.Header.Get("Last-Event-ID"))
+			return stream(r, func(w io.Writer) error {
+				_, _ = io.WriteString(w, "retry: 3000\n\n")
+				time.Sleep(15 * time.Second)
+				_, err := io.WriteString(w, text(10))
+				return errors.Join(err, silent(r))
+			})
+		}, Options{})
+		var phases []Phase
+		var got []string
+		for e, err := range c.Follow(t.Context(), Subscription{AgentID: agent, OnState: func(s State) { phases = append(phases, s.Phase) }}) {
+			require.NoError(t, err)
+			if got = append(got, string(e.Type)+" "+e.ID); len(got) == 3 {
+				break
+			}
+		}
+		require.Equal(t, []string{"reset nowhere", "snapshot log-1-7", "failoverDetected log-1-10"}, got)
+		require.Equal(t, []Phase{Connecting, Waiting, Polling, Connecting, Open, Closed}, phases, "streams are tried beside the polls")
+		require.Equal(t, []string{"- 1s", "log-1-7 20s", "log-1-9 20s"}, afters[:3])
+	})
 }
 
 // TestWaits looks at the times between attempts.

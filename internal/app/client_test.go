@@ -4,6 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,6 +44,47 @@ func TestGoClientChangesOver(t *testing.T) {
 	floor.shift(t, east)
 	d.next(t, "failoverDetected")
 	d.next(t, "failoverCompleted")
+}
+
+// TestGoClientPolls follows a shift from behind a proxy that refuses streams.
+func TestGoClientPolls(t *testing.T) {
+	t.Parallel()
+	floor := newFloor(t, connectsim.Config{Agents: 2})
+	agent := floor.agent(0)
+	s := start(t, configuration(floor, postgrestest.NewDatabase(t)))
+	s.untilWorksIn(t, agent, east)
+	to := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: s.Addr()})
+	to.Transport = &http.Transport{DisableKeepAlives: true}
+	to.ErrorLog = log.New(io.Discard, "", 0) // of pollers that have gone
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Accept") == "text/event-stream" {
+			http.Error(w, "no streams here", http.StatusNotAcceptable)
+			return
+		}
+		to.ServeHTTP(w, r)
+	}))
+	t.Cleanup(func() { proxy.CloseClientConnections(); proxy.Close() })
+
+	var one, all, connection terminal
+	ctx, end := context.WithCancel(t.Context())
+	errs := make(chan error, 2)
+	for _, o := range []printer.Options{{Events: &all, Connection: &connection}, {AgentID: agent, Events: &one, Connection: &terminal{}}} {
+		o.Endpoints = []string{proxy.URL}
+		go func() { errs <- printer.Run(ctx, o) }()
+	}
+	connection.until(t, "by polls")
+	one.until(t, "active in us-east-1")
+	all.until(t, "reset")
+	floor.shift(t, west)
+	for _, o := range []*terminal{&one, &all} {
+		o.until(t, agent+"  failoverDetected        goes to us-west-2")
+		o.until(t, agent+"  failoverCompleted       works in us-west-2 now")
+	}
+	all.until(t, floor.agent(1)+"  failoverCompleted       works in us-west-2 now")
+	end()
+	require.NoError(t, <-errs)
+	require.NoError(t, <-errs)
+	require.Equal(t, 1, strings.Count(one.String(), "failoverCompleted"))
 }
 
 // terminal collects what is printed.

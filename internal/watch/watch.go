@@ -84,6 +84,8 @@ func (o Options) connection(s changeover.State) {
 	switch s.Phase {
 	case changeover.Open:
 		fmt.Fprintf(o.Connection, "watching %s\n", s.Endpoint)
+	case changeover.Polling:
+		fmt.Fprintf(o.Connection, "watching %s by polls: something on the way blocks streams\n", s.Endpoint)
 	case changeover.Waiting:
 		fmt.Fprintf(o.Connection, "not connected: %v; next attempt in %.1f s\n", s.Reason, s.Wait.Seconds())
 	case changeover.Closed:
