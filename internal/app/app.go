@@ -113,7 +113,7 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *App, err error) {
 		Store:     &oneListener{Store: a.store, inbox: a.inbox},
 		Heartbeat: c.Stream.Heartbeat, Retry: c.Stream.Retry, WriteTimeout: c.Stream.WriteTimeout, Drain: c.Stream.Drain,
 		MaxConnections: c.Stream.MaxConnections, MaxPerAgent: c.Stream.MaxConnectionsPerAgent,
-		CCPURL: ccpURLs(c.FailoverGroups), Replica: a.replica,
+		CCPURL: ccpURLs(c.FailoverGroups), Replica: a.replica, Fresh: a.store.FreshEvents,
 		Metrics: stream.NewMetrics(registry), Log: a.log,
 	})
 	a.orchestrator = orchestrator.New(orchestrator.Options{

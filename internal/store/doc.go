@@ -31,8 +31,8 @@
 // last commits in an asynchronous failover and that others took their place. Epochs follow the database's clock, so a
 // restored database never gives one out a second time.
 //
-// The events of the Store's own last commits are given to [Store.EventsAfter] from memory, for a second: the replica that leads does not read back what
-// it has just written.
+// The events of the Store's own last commits are remembered for a second, see [Store.FreshEvents]: the tail of the replica that leads does not read back what
+// that has just written.
 //
 // Events are partitioned by the day of their commit. Days are made ahead and dropped whole; events of a day without
 // partition go to the default one, so a commit never fails for want of it.

@@ -49,17 +49,3 @@ func TestFresh(t *testing.T) {
 	require.Nil(t, seqs(2*freshEvents+10, 10), "long ago")
 	require.Nil(t, f.events)
 }
-
-func TestFreshEventsAreNotAskedFor(t *testing.T) {
-	t.Parallel()
-	s, err := Open(t.Context(), Options{URL: "postgres://nobody@127.0.0.1:1/nothing"})
-	require.NoError(t, err)
-	defer s.Close()
-	s.fresh.add([]db.InsertEventsParams{{Seq: 7, Epoch: 1}})
-	s.fresh.at = time.Now().Add(time.Hour)
-	events, err := s.EventsAfter(t.Context(), 6, 10)
-	require.NoError(t, err)
-	require.Len(t, events, 1)
-	_, err = s.EventsAfter(t.Context(), 5, 10)
-	require.Error(t, err)
-}

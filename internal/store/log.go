@@ -73,11 +73,8 @@ func (s *Store) LogState(ctx context.Context) (st LogState, err error) {
 }
 
 // EventsAfter reads the events that follow seq, in order, at most limit. Their numbers have no gaps; where retention has dropped
-// the next one, it returns ErrPruned. What this program has just committed it need not ask the database for.
+// the next one, it returns ErrPruned.
 func (s *Store) EventsAfter(ctx context.Context, seq int64, limit int) (events []LogEvent, err error) {
-	if events := s.fresh.after(seq, limit); events != nil {
-		return events, nil
-	}
 	ctx, done := s.call(ctx, "events", quickTimeout, &err)
 	defer done()
 	rows, err := s.q.Events(ctx, s.pool, db.EventsParams{AfterSeq: seq, UptoSeq: noLimit, MaxRows: rowLimit(limit)})
@@ -89,6 +86,10 @@ func (s *Store) EventsAfter(ctx context.Context, seq int64, limit int) (events [
 	}
 	return logEvents(rows), nil
 }
+
+// FreshEvents are the events that follow seq, as [Store.EventsAfter] gives them, if this program has committed them within the last second. Nil: it
+// has not, and the database has to be asked.
+func (s *Store) FreshEvents(seq int64, limit int) []LogEvent { return s.fresh.after(seq, limit) }
 
 // AgentEventsAfter reads the events of some agents in (afterSeq, uptoSeq], in order, at most limit. Nil agentIDs are all agents,
 // no types all types. Where retention has dropped events after afterSeq it returns ErrPruned.
@@ -248,7 +249,6 @@ func (s *Store) maintainPartitions(ctx context.Context, retention time.Duration)
 		if err != nil {
 			return fmt.Errorf("make and drop partitions of the event log: %w", err)
 		}
-		s.fresh.forget()
 		if n.Created > 0 || n.Dropped > 0 {
 			s.log.InfoContext(ctx, "event log partitions maintained", "created", n.Created, "dropped", n.Dropped)
 		}

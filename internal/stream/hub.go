@@ -49,6 +49,9 @@ type Options struct {
 	Drain          time.Duration // over which the streams are closed when the replica stops
 	Metrics        *Metrics      // nil: counted, but not exported
 	Log            *slog.Logger
+	// Fresh are the events that follow a number, at most limit, if they need not be asked of the Store because this program has just committed them,
+	// else nil; nil: they are always asked for.
+	Fresh func(seq int64, limit int) []store.LogEvent
 	// CCPURL is the address of a failover group's Contact Control Panel in a Region, for snapshots; empty: not configured.
 	CCPURL  func(group, region string) string
 	Replica string // of the registry
@@ -93,6 +96,9 @@ func New(o Options) *Hub {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Fresh == nil {
+		o.Fresh = func(int64, int) []store.LogEvent { return nil }
 	}
 	if o.CCPURL == nil {
 		o.CCPURL = func(string, string) string { return "" }

@@ -91,6 +91,9 @@ func (h *Hub) page(ctx context.Context, look bool, stateAt *time.Time) (more boo
 	logID, head, headAt := h.mem.logID, h.mem.head, h.mem.headAt
 	h.mu.Unlock()
 	read := func(after int64) ([]store.LogEvent, error) {
+		if rows := h.o.Fresh(after, pageSize); rows != nil {
+			return rows, nil
+		}
 		rows, err := call(ctx, func(ctx context.Context) ([]store.LogEvent, error) {
 			return h.o.Store.EventsAfter(ctx, after, pageSize)
 		})
