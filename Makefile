@@ -23,6 +23,7 @@ FUZZTIME ?= 20s
 POSTGRES ?= 16 17 18
 AGENTS   ?= 50000
 CONTACTS ?= 0
+CONSOLE_AGENTS ?= 50000
 QUOTAS   ?= raised
 NEMESIS  ?= 1m
 SOAK     ?= 1h
@@ -82,6 +83,10 @@ e2e-kubernetes: ## The Helm chart on a real Kubernetes of one node, in namespace
 e2e-compose: ## docker-compose.yml for real: up, sign in, shift, a replica replaced under open streams, down (ENGINE=own IMAGES=own where there is none)
 	@scripts/setup $(if $(filter own,$(ENGINE) $(IMAGES)),containers,demo)
 	@$(ENV) ENGINE=$(ENGINE) IMAGES=$(IMAGES) deploy/compose/e2e
+
+.PHONY: test/console
+test/console: setup ## The console with a floor of CONSOLE_AGENTS (50000), in Chromium: lists, search, a shift; nothing may move
+	@$(ENV) CONSOLE_AGENTS=$(CONSOLE_AGENTS) go test -count=1 -timeout=30m -v -run='^TestFleet$$' ./web/console
 
 .PHONY: client
 client: setup ## The TypeScript client: its types, its build and its tests (clients/typescript)

@@ -2,6 +2,7 @@ package console_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -58,6 +59,7 @@ func TestBrowser(t *testing.T) {
 		"shift":      {agents: 2000},
 		"operations": {agents: 40, webhooks: true},
 		"signin":     {agents: 3, dex: true},
+		"trouble":    {agents: 20},
 		"away":       {agents: 20},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -65,6 +67,16 @@ func TestBrowser(t *testing.T) {
 			play(t, browser, name, o, patience)
 		})
 	}
+}
+
+// TestFleet has the console show CONSOLE_AGENTS agents and a shift of them: make test/console.
+func TestFleet(t *testing.T) {
+	agents, err := strconv.Atoi(cmp.Or(os.Getenv("CONSOLE_AGENTS"), "0"))
+	require.NoError(t, err, "CONSOLE_AGENTS")
+	if agents == 0 {
+		t.Skip("CONSOLE_AGENTS is not set")
+	}
+	play(t, tools(t), "fleet", options{agents: agents}, 5*patience)
 }
 
 func play(t *testing.T, browser, name string, o options, patience time.Duration) {
@@ -250,9 +262,6 @@ func (s *stack) describe() string {
 	var agents []map[string]string
 	for _, a := range s.sim.Agents() {
 		agents = append(agents, map[string]string{"id": a.ID, "username": a.Username})
-		if len(agents) == 2000 { // an environment variable has its limits
-			break
-		}
 	}
 	people := map[string]map[string]string{}
 	for _, p := range s.people {
@@ -264,7 +273,7 @@ func (s *stack) describe() string {
 	file := filepath.Join(s.t.TempDir(), "stack.json")
 	b, err := json.Marshal(map[string]any{
 		"console": s.urls["console"], "address": s.config.HTTP.Listen, "host": host, "sim": s.urls["sim"], "control": s.urls["control"],
-		"regions": s.sim.Regions(), "agents": agents, "people": people, "shots": shots,
+		"regions": s.sim.Regions(), "agents": agents, "size": len(s.sim.Agents()), "people": people, "shots": shots,
 	})
 	require.NoError(s.t, err)
 	require.NoError(s.t, os.WriteFile(file, b, 0o600))

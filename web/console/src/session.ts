@@ -32,7 +32,10 @@ export async function askSession(): Promise<void> {
     if (e.status === 401) session.value = { state: "out" };
     else if (e.status === 403) session.value = { state: "noRole", session: null };
     // Who was in stays in while the service cannot be asked: what is on the screen is theirs.
-    else if (session.value.state !== "in") session.value = { state: "failed", error: e };
+    else if (session.value.state !== "in") {
+      session.value = { state: "failed", error: e };
+      setTimeout(() => { if (session.value.state === "failed") void askSession(); }, 3000); // nobody has to press anything
+    }
   }
 }
 

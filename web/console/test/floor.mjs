@@ -11,7 +11,8 @@ export const patience = 60_000;
 export class Floor {
   /** Complaints of all pages' consoles. */
   messages = [];
-  #expected = [];
+  /** Interfaces of the machine may come and go while the test runs; the console goes on by itself. */
+  #expected = [/ERR_NETWORK_CHANGED/];
   #shots = new Set();
 
   constructor(stack, browser, name) {
@@ -148,8 +149,8 @@ export class Floor {
   }
 
   /** Waits until something is so; what it was last is in the failure. */
-  async until(what, look, good) {
-    const end = Date.now() + patience;
+  async until(what, look, good, within = patience) {
+    const end = Date.now() + within;
     for (;;) {
       const last = await look();
       if (good(last)) return last;

@@ -354,9 +354,34 @@ export async function signin(floor) {
   await floor.visit(viewer, "audit");
   await viewer.getByText("This takes the role admin.").waitFor();
 
-  const operator = await signIn("operator", "controls");
-  await operator.getByRole("button", { name: "Pause…" }).click();
+  // The whole of a small floor waits: more than a fifth of it is forced by an admin alone, who says so.
+  await Promise.all(floor.agents.map((a) => floor.contact(a)));
+  await floor.until("the calls are known", () => floor.get(viewer, "/v1/agents"), (l) => l.items.length === floor.agents.length && l.items.every((a) => a.openContacts === 1));
+  await floor.shift(floor.west);
+  const open = () => floor.get(viewer, "/v1/open-failovers");
+  const waiting = await floor.until("all wait", open, (l) => l.totals.pending === floor.agents.length);
+  await floor.visit(viewer, "pending");
+  await viewer.getByRole("checkbox", { name: "Select all" }).click();
+  const force3 = (page) => page.getByRole("button", { name: `Force selected (${floor.agents.length})` });
+  assert.equal(await force3(viewer).getAttribute("aria-disabled"), "true");
+  await viewer.keyboard.press("Escape");
+  await viewer.keyboard.press("f");
+  const operator = await signIn("operator", "pending");
   const dialog = operator.getByRole("dialog");
+  await operator.getByRole("checkbox", { name: "Select all" }).click();
+  await force3(operator).click();
+  await dialog.getByLabel("Why").fill("an operator tries");
+  await dialog.getByRole("checkbox").click();
+  floor.expect(/status of 422/);
+  await dialog.getByRole("button", { name: /^Force/ }).click();
+  await dialog.getByText("Nothing was forced.").waitFor();
+  assert.deepEqual(await dialog.getByRole("combobox", { name: /At most/ }).locator("option:not([disabled])").allInnerTexts(), ["A fifth of the group"]);
+  await floor.look(operator, "force-refused");
+  await dialog.getByRole("button", { name: "Cancel" }).click();
+  assert.deepEqual((await open()).items, waiting.items);
+
+  await floor.visit(operator, "controls");
+  await operator.getByRole("button", { name: "Pause…" }).click();
   await dialog.getByLabel("Why").fill("an operator may");
   await dialog.getByRole("button", { name: "Pause" }).click();
   // The others see it without doing anything.
@@ -368,11 +393,49 @@ export async function signin(floor) {
   const entries = await floor.all(admin, "/v1/audit");
   const who = Object.fromEntries(await Promise.all([["viewer", viewer], ["operator", operator]].map(async ([role, page]) => [role, (await floor.get(page, "/v1/session")).subject])));
   assert.deepEqual(entries.filter((e) => e.subject === who.viewer).map((e) => e.outcome), ["forbidden"]);
+  await floor.visit(admin, "pending");
+  await admin.getByRole("checkbox", { name: "Select all" }).click();
+  await force3(admin).click();
+  const sure = admin.getByRole("dialog");
+  await sure.getByLabel("Why").fill("an admin may");
+  await sure.getByRole("checkbox").click();
+  await sure.getByRole("combobox", { name: /At most/ }).selectOption("1");
+  await sure.getByRole("button", { name: /^Force/ }).click();
+  await sure.waitFor({ state: "detached" });
+  const done = await floor.until("all are forced", () => floor.get(admin, "/v1/failovers"), (l) => l.items.every((f) => f.forced));
+  const { subject } = await floor.get(admin, "/v1/session");
+  assert.ok(done.items.length === floor.agents.length && done.items.every((f) => f.forcedBy === subject && f.forcedReason === "an admin may"), JSON.stringify(done.items));
   assert.ok(entries.some((e) => e.subject === who.operator && e.action === "pauseFailoverGroup" && e.outcome === "done" && e.reason === "an operator may"));
 
   // Who signs out sees nothing any more.
   await operator.getByRole("button", { name: "Sign out" }).click();
   await operator.getByRole("link", { name: "Sign in" }).waitFor();
+}
+
+/** What is wrong on the side of Amazon Connect is on the overview: Regions that disagree, one that is silent. */
+export async function trouble(floor) {
+  const page = await floor.open(await floor.person(), "overview");
+  const warnings = page.locator(".warning");
+  const group = () => floor.get(page, "/v1/failover-groups/main");
+  const tdg = async () => (await floor.get(page, "/v1/traffic-distribution-groups")).items[0];
+  await floor.until("the group is read", tdg, (t) => t);
+  const { tdgId } = await tdg();
+  await floor.sim("PUT", `regions/${floor.east}/views/${tdgId}`, { frozen: true });
+  await floor.shift(floor.west);
+  await warnings.filter({ hasText: "The two Regions answer differently." }).first().waitFor();
+  assert.ok((await tdg()).warnings.some((w) => w.code === "REGIONS_DISAGREE"));
+  await floor.look(page, "overview-disagree");
+  await floor.sim("PUT", `regions/${floor.east}/views/${tdgId}`, { frozen: false });
+  await warnings.filter({ hasText: "The two Regions answer differently." }).waitFor({ state: "detached" });
+
+  // A Region that is silent says so, and since when.
+  await floor.sim("PUT", `regions/${floor.east}`, { down: "refuse" });
+  const card = page.locator(".region", { hasText: floor.east });
+  await card.getByText("down", { exact: true }).waitFor();
+  assert.equal((await group()).health.find((h) => h.region === floor.east).state, "down");
+  await floor.look(page, "overview-down");
+  await floor.sim("PUT", `regions/${floor.east}`, { down: "" });
+  await card.getByText("healthy", { exact: true }).waitFor();
 }
 
 /** The service is away: the console says how old it is, keeps what it showed, does nothing twice, and goes on by itself. */
@@ -404,4 +467,53 @@ export async function away(floor) {
   assert.deepEqual(asked.map((e) => e.outcome).sort(), ["accepted", "done"]);
   await floor.visit(page, "shifts");
   await page.getByText("No shift was seen yet.").waitFor();
+}
+
+/** A large floor: lists draw what is in view, the last of them is reached, a shift of all of them moves nothing and does not stop the page. */
+export async function fleet(floor) {
+  const { stack, east, west } = floor;
+  const me = await floor.person();
+  const page = await floor.open(me, "agents");
+  await page.evaluate(() => {
+    window.longTasks = [];
+    new PerformanceObserver((list) => { for (const e of list.getEntries()) window.longTasks.push(Math.round(e.duration)); }).observe({ type: "longtask" });
+  });
+  const summary = async () => (await floor.get(page, "/v1/summary")).items[0];
+  await floor.until("the floor is known", summary, (s) => s?.agents === stack.size && s.byState.active === stack.size, 10 * 60_000);
+  await page.reload();
+  await floor.settled(page);
+  const grid = page.getByRole("grid", { name: "Agents" });
+  const drawn = () => grid.locator("[data-row]").count();
+  await grid.locator("[data-row]").first().focus();
+  const began = Date.now();
+  for (;;) { // to the end, page after page
+    await page.keyboard.press("End");
+    assert.ok(await drawn() < 80, `${await drawn()} lines are drawn`);
+    const last = Number(await grid.locator("[data-row]").last().getAttribute("data-row"));
+    if (last === stack.size - 1) break;
+    assert.ok(Date.now() - began < 5 * 60_000, `the end is not reached: ${last}`);
+  }
+  console.log(`${stack.size} agents are scrolled through in ${((Date.now() - began) / 1000).toFixed(1)} s, ${await drawn()} lines drawn`);
+  await floor.look(page, "fleet-agents");
+  const name = stack.agents.at(-1).username;
+  await page.keyboard.press("/");
+  await page.keyboard.type(name);
+  await floor.until("the one that is searched", () => grid.locator("[data-row]").allInnerTexts(), (rows) => rows.length > 0 && rows.every((r) => r.includes(name)));
+
+  await floor.visit(page, "overview");
+  await overviewAgrees(floor, page, summary);
+  await page.evaluate(() => { window.longTasks = []; new PerformanceObserver((list) => { for (const e of list.getEntries()) window.longTasks.push(Math.round(e.duration)); }).observe({ type: "longtask" }); });
+  const from = Date.now();
+  await floor.shift(west);
+  await page.getByText(/Shift under way|Last shift/).first().waitFor();
+  await page.locator(".chart canvas").waitFor();
+  await floor.layoutShift(page);
+  await floor.until("the shift is over", summary, (s) => s.byActiveRegion.every((c) => c.activeRegion !== east) && s.byState.active === stack.size, 10 * 60_000);
+  const took = (Date.now() - from) / 1000;
+  await overviewAgrees(floor, page, summary);
+  await floor.stands(page, "the overview during a shift of the whole floor");
+  const tasks = await page.evaluate(() => window.longTasks.sort((a, b) => b - a));
+  console.log(`a shift of ${stack.size} agents in ${took.toFixed(1)} s; tasks over 50 ms: ${tasks.length}, the longest ${tasks[0] ?? 0} ms`);
+  assert.ok((tasks[0] ?? 0) < 2000, `the page stood still for ${tasks[0]} ms`);
+  await floor.look(page, "fleet-overview");
 }

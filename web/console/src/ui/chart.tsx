@@ -43,7 +43,7 @@ export function Chart({ label, times, lines, height = 260 }: ChartProps) {
       width: element.clientWidth, height,
       legend: { show: false },
       cursor: { points: { size: 7 }, drag: { x: false, y: false } },
-      scales: { y: { range: (_u, _min, max) => [0, Math.max(1, max * 1.05)] } },
+      scales: { x: { range: (_u, min, max) => [min, Math.max(max, min + 10)] }, y: { range: (_u, _min, max) => [0, Math.max(5, max * 1.05)] } },
       axes: [{ ...axis, values: (_u, ticks) => ticks.map((s) => time(s * 1000)), space: 110, incrs: [1, 5, 15, 30, 60, 300, 900, 1800, 3600, 10800, 21600, 86400] }, { ...axis, size: 64, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000] }],
       series: [{}, ...lines.map((l) => ({
         label: l.label, stroke: colour(l.colour), width: 2.5, dash: l.dashed ? [7, 5] : [], points: { show: times.length < 2 }, paths: uPlot.paths.stepped!({ align: 1 }),
