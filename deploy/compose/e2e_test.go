@@ -59,7 +59,7 @@ func newStack(t *testing.T) *stack {
 		t.Skip("needs a container engine: make e2e-compose")
 	}
 	s := &stack{t: t, program: program, project: os.Getenv("E2E_PROJECT")}
-	s.image = "changeover:" + s.project
+	s.image = strings.Replace(s.project, "-", ":", 1)
 	s.files = []string{"-f", "../../docker-compose.yml"}
 	if os.Getenv("E2E_WITHOUT_GRAFANA") != "" {
 		s.files = append(s.files, "-f", "without-grafana.yaml")
