@@ -28,6 +28,11 @@ export class ApiError extends Error {
     return this.problem?.type.split(":").pop() ?? "";
   }
 
+  /** The service is away, or its database: the frame says so for the whole page, and what is on it stays. */
+  get away(): boolean {
+    return this.status === 0 || this.status >= 500 || this.status === 429;
+  }
+
   /** What is wrong, field by field, such as `reason: must not be empty`. */
   get fields(): string[] {
     return (this.problem?.errors ?? []).map((e) => (e.field ? `${e.field}: ${e.message}` : e.message));

@@ -149,6 +149,10 @@ function Status() {
     mood = "bad";
     said = "What is shown is old";
     rest = `: it is from ${time(old, t)}, ${duration(t - old)} ago. ${summary.error ? summary.error.message : ""} It is tried again all the time.`;
+  } else if (summary.error) {
+    mood = "busy";
+    said = "The service cannot be read";
+    rest = `: ${summary.error.message}${summary.loadedAt ? ` What is shown is from ${time(summary.loadedAt, t)}.` : ""}`;
   } else if (c.state === "waiting" && t - c.since > 5000) {
     mood = "busy";
     said = "Live events are interrupted";

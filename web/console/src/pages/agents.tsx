@@ -6,7 +6,7 @@ import { count, shortId } from "../format";
 import { go, href, route, setQuery } from "../router";
 import { useRows } from "../rows";
 import { useShortcuts } from "../ui/keys";
-import { Ago, Fault, Pill } from "../ui/parts";
+import { Ago, Pill, Unread } from "../ui/parts";
 import { Table, type Column } from "../ui/table";
 import { Choice } from "./pending";
 
@@ -54,7 +54,7 @@ export function Agents() {
         <Choice label="Works in" value={region} onChange={(v) => filter("region", v)} options={["", ...regions].map((r) => [r, r || "Any Region"])} />
         <Choice label="State" value={state} onChange={(v) => filter("state", v)} options={[["", "Any"], ["active", "Active"], ["detected", "Detected"], ["pending", "Pending"], ["unknown", "Unknown"]]} />
       </div>
-      {list.live.error && <Fault error={list.live.error} what="The list cannot be read." />}
+      <Unread live={list.live} what="The list" />
       <Table label="Agents" columns={columns} rows={list.rows} rowKey={(a) => a.agentId} more={list.more} total={search ? undefined : total} loading={list.loading} onView={list.view}
         onOpen={(a) => go("agents", a.agentId)} empty={Object.keys(query).length > 0 ? "No agent matches." : "No agents are known yet."} />
     </>

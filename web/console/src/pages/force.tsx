@@ -62,7 +62,7 @@ export function ForceDialog({ target, toll, onClose }: { target: Target; toll: T
         void action.run({ reason: reason.trim(), maxFraction: fraction ? Number(fraction) : undefined, maxPerSecond: pace ? Number(pace) : undefined })
           .then((done) => { if (done) onClose(true); });
       }}>
-        <div class={`toll ${lost > 0 ? "bad" : "calm"}`} aria-live="polite">
+        <div class={`toll ${lost > 0 ? "bad" : "calm"}`}>
           {toll === undefined ? <p>Counting what would be lost…</p> : (
             <>
               <p class="figure">{count(lost)}<small> live {lost === 1 ? "contact" : "contacts"} would be dropped</small></p>

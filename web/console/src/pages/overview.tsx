@@ -7,7 +7,7 @@ import { age, count, duration, millis, plural, time } from "../format";
 import { useLive } from "../live";
 import { href } from "../router";
 import { estimate } from "../shift";
-import { Ago, At, Fault, Loaded, Pill, Skeleton } from "../ui/parts";
+import { Ago, At, Loaded, Pill, Skeleton, Unread } from "../ui/parts";
 import { ShiftChart } from "../ui/shiftchart";
 
 type Tdg = Schemas["TrafficDistributionGroup"];
@@ -22,8 +22,8 @@ export function Overview() {
   return (
     <>
       <h1 class="off-screen">Overview</h1>
-      {summary.error && <Fault error={summary.error} what="The floor cannot be read." />}
-      {tdgs.error && <Fault error={tdgs.error} what="The distributions cannot be read." />}
+      <Unread live={summary} what="The floor" />
+      <Unread live={tdgs} what="The list of distributions" />
       <Loaded live={groups} what="The list of failover groups" lines={12}>
         {(list) => list.items.map((g) => (
           <Group key={g.name} group={g} floor={summary.data?.items.find((f) => f.failoverGroup === g.name)} tdgs={tdgs.data?.items.filter((t) => t.failoverGroup === g.name)} />
@@ -163,7 +163,7 @@ function ShiftNow({ shift, name, paused, oldest, group }: { shift: Schemas["Shif
           : <>Too early to say how long the rest takes.</>}
         {open > 0 && oldest && <> Longest pending: <a href={href("pending", { group })}><Ago at={oldest} /></a>.</>}
       </p>
-      {progress.error && <Fault error={progress.error} what="The progress cannot be read." />}
+      <Unread live={progress} what="The progress" />
       <div class="chart-place">{progress.data ? <ShiftChart progress={progress.data} /> : <Skeleton lines={6} />}</div>
     </div>
   );

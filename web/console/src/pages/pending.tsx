@@ -8,7 +8,7 @@ import { useLive } from "../live";
 import { go, href, route, setQuery } from "../router";
 import { useRows } from "../rows";
 import { useShortcuts } from "../ui/keys";
-import { Ago, Fault, Pill, RoleButton } from "../ui/parts";
+import { Ago, Pill, RoleButton, Unread } from "../ui/parts";
 import { Table, type Column } from "../ui/table";
 import { ForceDialog, type Target } from "./force";
 
@@ -80,7 +80,7 @@ export function Pending() {
     <>
       <div class="title">
         <h1>Pending</h1>
-        <p class="sum" role="status">{totals ? <>{plural(totals.failovers, "agent")} {totals.failovers === 1 ? "waits" : "wait"}: {plural(totals.live, "live contact")}, {count(totals.afterContactWork)} in after-contact work{totals.failovers > totals.pending && <>; of {plural(totals.failovers - totals.pending, "agent")} not known yet</>}</> : "…"}</p>
+        <p class="sum">{totals?.failovers === 0 ? "Nobody waits" : totals ? <>{plural(totals.failovers, "agent")} {totals.failovers === 1 ? "waits" : "wait"}: {plural(totals.live, "live contact")}, {count(totals.afterContactWork)} in after-contact work{totals.failovers > totals.pending && <>; of {plural(totals.failovers - totals.pending, "agent")} not known yet</>}</> : "…"}</p>
         <div class="actions">
           <RoleButton roles={["operator", "admin"]} class="danger" disabled={chosen.length === 0 || why !== undefined} title={why ?? (chosen.length === 0 ? "Select agents first" : undefined)} onClick={forceSelected}>
             Force selected{chosen.length > 0 ? ` (${count(chosen.length)})` : ""}…
@@ -103,7 +103,7 @@ export function Pending() {
         <Choice label="Data" value={stale} onChange={(v) => filter("stale", v)} options={[["", "All"], ["yes", "Stale: Region down"], ["no", "Fresh"]]} />
         <Choice label="First" value={order} onChange={(v) => filter("order", v === "longest" ? "" : v)} options={[["longest", "Longest waiting"], ["shortest", "Shortest waiting"], ["username", "By name"]]} />
       </div>
-      {list.live.error && <Fault error={list.live.error} what="The list cannot be read." />}
+      <Unread live={list.live} what="The list" />
       <Table label="Open failovers" columns={columns} rows={list.rows} rowKey={(f) => f.failoverId} more={list.more} total={totals?.failovers} loading={list.loading} onView={list.view}
         onOpen={(f) => go("agents", f.agentId)} selected={selected} onSelect={setSelected}
         sorting={order === "username" ? { by: "username", descending: false } : { by: "wait", descending: order === "longest" }}

@@ -41,11 +41,17 @@ export function Fault({ error, what, asked }: { error: unknown; what?: string; a
   );
 }
 
+/** Why something cannot be read. With older data there nothing is pushed aside for what the frame says already. */
+export function Unread({ live, what }: { live: Live<unknown>; what: string }) {
+  if (!live.error || (live.data !== undefined && live.error.away)) return null;
+  return <Fault error={live.error} what={live.data === undefined ? `${what} cannot be shown.` : `${what} cannot be read again.`} />;
+}
+
 /** The parts of a page that wait for data: a skeleton first, then the data, with what is wrong above it. */
 export function Loaded<T>({ live, lines, what, children }: { live: Live<T>; lines?: number; what: string; children(data: T): ComponentChildren }) {
   return (
     <>
-      {live.error && <Fault error={live.error} what={live.data === undefined ? `${what} cannot be shown.` : `${what} cannot be read again.`} />}
+      <Unread live={live} what={what} />
       {live.data === undefined ? !live.error && <Skeleton lines={lines} /> : children(live.data)}
     </>
   );
