@@ -4,7 +4,7 @@ import { may, whyNot } from "../session";
 import { route, setQuery } from "../router";
 import { useRows } from "../rows";
 import { Dialog } from "../ui/dialog";
-import { At, Fault, Pill } from "../ui/parts";
+import { At, Pill, Unread } from "../ui/parts";
 import { Table, type Column } from "../ui/table";
 
 type Entry = Schemas["AuditEntry"];
@@ -61,7 +61,7 @@ function Trail() {
         </label>
         {[...query.keys()].length > 0 && <button type="button" onClick={() => setQuery(Object.fromEntries([...query.keys()].map((k) => [k, undefined])))}>Clear</button>}
       </form>
-      <Fault error={list.live.error} what="The audit cannot be read." />
+      <Unread live={list.live} what="The audit" />
       <Table label="Audit" columns={columns} rows={list.rows} rowKey={(e) => e.auditId} more={list.more} loading={list.loading} onView={list.view} onOpen={(e) => setOpen(e)}
         empty={[...query.keys()].length > 0 ? "No entry is like this. Texts have to match exactly." : "Nobody has changed anything yet."} />
       {open && <EntryDialog entry={open} onClose={() => setOpen(undefined)} />}

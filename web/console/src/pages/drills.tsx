@@ -6,7 +6,7 @@ import { go, href, route, setQuery } from "../router";
 import { useRows } from "../rows";
 import { Dialog } from "../ui/dialog";
 import { GroupFilter, useGroups } from "../ui/groups";
-import { At, Fault, Loaded, Pill, Reason, RoleButton, useAction } from "../ui/parts";
+import { At, Fault, Loaded, Pill, Reason, RoleButton, useAction, Unread } from "../ui/parts";
 import { Table, type Column } from "../ui/table";
 
 type Drill = Schemas["Drill"];
@@ -47,7 +47,7 @@ export function Drills() {
         <div class="actions"><RoleButton class="main" roles={["operator", "admin"]} disabled={!of} onClick={() => setAsking(true)}>Begin a drill…</RoleButton></div>
       </div>
       <GroupFilter value={group} onChange={(g) => setQuery({ group: g })} />
-      <Fault error={list.live.error} what="The drills cannot be read." />
+      <Unread live={list.live} what="The list of drills" />
       <Table label="Drills" columns={columns} rows={list.rows} rowKey={(d) => d.drillId} more={list.more} loading={list.loading} onView={list.view} onOpen={(d) => go("drills", d.drillId)}
         empty="None yet. A drill tells the desktops of some agents of a shift that is none, and reports what would have come of it." />
       {asking && of && <DrillDialog group={of} agents={[]} onClose={() => setAsking(false)} />}

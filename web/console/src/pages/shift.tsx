@@ -3,7 +3,7 @@ import { count, duration } from "../format";
 import { useLive } from "../live";
 import { href } from "../router";
 import { ShiftChart } from "../ui/shiftchart";
-import { At, Fault, Loaded, Skeleton } from "../ui/parts";
+import { At, Loaded, Skeleton, Unread } from "../ui/parts";
 import { shares, ShiftState } from "./shifts";
 
 type Report = Schemas["ShiftReport"];
@@ -112,7 +112,7 @@ function Course({ shift }: { shift: Schemas["PastShift"] }) {
   return (
     <section class="card whole">
       <h2>Its course</h2>
-      <Fault error={progress.error} what="The progress cannot be read." />
+      <Unread live={progress} what="The course" />
       <div class="chart-place">{progress.data ? <ShiftChart progress={progress.data} /> : <Skeleton lines={6} />}</div>
     </section>
   );

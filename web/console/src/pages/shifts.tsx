@@ -3,7 +3,7 @@ import { count } from "../format";
 import { go, route, setQuery } from "../router";
 import { useRows } from "../rows";
 import { GroupFilter } from "../ui/groups";
-import { At, Fault, Pill } from "../ui/parts";
+import { At, Pill, Unread } from "../ui/parts";
 import { Table, type Column } from "../ui/table";
 
 type PastShift = Schemas["PastShift"];
@@ -46,7 +46,7 @@ export function Shifts() {
     <>
       <div class="title"><h1>Shifts</h1></div>
       <GroupFilter value={group} onChange={(g) => setQuery({ group: g })} />
-      <Fault error={list.live.error} what="The shifts cannot be read." />
+      <Unread live={list.live} what="The list of shifts" />
       <Table label="Shifts" columns={columns} rows={list.rows} rowKey={(s) => s.shiftId} more={list.more} loading={list.loading} onView={list.view} onOpen={(s) => go("shifts", s.shiftId)}
         empty="No shift was seen yet. A report on each will be here." />
     </>

@@ -4,7 +4,7 @@ import { count, plural } from "../format";
 import { useLive } from "../live";
 import { href, route, setQuery } from "../router";
 import { useRows } from "../rows";
-import { Ago, At, Fault, Loaded, Pill, RoleButton, useAction } from "../ui/parts";
+import { Ago, At, Fault, Loaded, Pill, RoleButton, useAction, Unread } from "../ui/parts";
 import { Table, type Column } from "../ui/table";
 
 type Webhook = Schemas["Webhook"];
@@ -102,7 +102,7 @@ export function WebhookPage({ id: webhook }: { id: string }) {
         </label>
         <p class="quiet">The id and the body stay the same, so a receiver that has it already drops it.</p>
       </div>
-      <Fault error={list.live.error} what="The deliveries cannot be read." />
+      <Unread live={list.live} what="The list of deliveries" />
       <Fault error={replay.error} what="Not made once more." asked />
       <Table label="Deliveries" columns={columns} rows={list.rows} rowKey={(d) => d.deliveryId} more={list.more} loading={list.loading} onView={list.view} selected={selected} onSelect={setSelected}
         empty={status ? `No delivery is ${status}.` : "Nothing was delivered yet."} />
