@@ -200,7 +200,7 @@ func (g *region) done(ctx context.Context, t *task, startedAt time.Time, shown m
 // settleChunk notes which agents a complete filtered chunk is enough for. g.mu is held.
 func (g *region) settleChunk(profiles []string, startedAt time.Time, shown map[string]bool) {
 	for _, it := range g.order {
-		if it.DetectedAt.After(startedAt) || !slices.Contains(profiles, it.RoutingProfile) {
+		if it.wanted.After(startedAt) || !slices.Contains(profiles, it.RoutingProfile) {
 			continue
 		}
 		switch {
@@ -226,7 +226,7 @@ func (g *region) settlePass() *failover.PassComplete {
 	}
 	settled := false
 	for _, it := range g.order {
-		if !it.settled() && !it.inFlight && !it.DetectedAt.After(oldest) {
+		if !it.settled() && !it.inFlight && !it.wanted.After(oldest) {
 			it.settledAt, settled = oldest, true
 		}
 	}

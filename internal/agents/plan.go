@@ -28,6 +28,7 @@ const (
 // item is an agent with an open failover, as the reader sees it.
 type item struct {
 	failover.DrainItem
+	wanted    time.Time // reads that began before do not count: the detection, or when it was wanted again after a pause
 	settledAt time.Time // when the read began by which the core can judge the agent; zero: none in this run
 	triedAt   time.Time // the last read by id that failed
 	missed    bool      // was on contact and a complete chunk did not show it: a chunk cannot settle it
@@ -35,9 +36,9 @@ type item struct {
 	avoid     time.Time // asking for it is refused; not before this
 }
 
-// settled says that a read that counts (R6) has been made since the detection, whether or not the core has seen it.
+// settled says that a read that counts (R6) has been made since it was wanted, whether or not the core has seen it.
 func (it *item) settled() bool {
-	return it.Fresh || !it.settledAt.IsZero() && !it.settledAt.Before(it.DetectedAt)
+	return it.Fresh || !it.settledAt.IsZero() && !it.settledAt.Before(it.wanted)
 }
 
 func (it *item) release() float64 {
@@ -97,8 +98,8 @@ func plan(items []*item, list []string, profiles map[string]*profile) []job {
 	for _, it := range items {
 		if it.missed || !listed[it.RoutingProfile] {
 			loose = append(loose, it)
-			if it.DetectedAt.After(latestLoose) {
-				latestLoose = it.DetectedAt
+			if it.wanted.After(latestLoose) {
+				latestLoose = it.wanted
 			}
 			continue
 		}
@@ -146,6 +147,9 @@ func plan(items []*item, list []string, profiles map[string]*profile) []job {
 					continue
 				}
 				jobs := way(chunks, rest, loose, pages, mixed, pass)
+				if len(jobs) == 0 {
+					continue // the pass has been completed without them
+				}
 				var last []*item
 				if pass {
 					last = loose

@@ -23,7 +23,7 @@ func floor(profiles, agents int, busy float64) ([]*item, []string, map[string]*p
 		held := int(busy * float64(agents))
 		known[id] = &profile{online: agents, busy: held}
 		for a := range agents {
-			items = append(items, &item{DrainItem: failover.DrainItem{
+			items = append(items, &item{wanted: at, DrainItem: failover.DrainItem{
 				AgentID: fmt.Sprintf("agent-%03d-%05d", p, a), RoutingProfile: id, DetectedAt: at, ReadAt: at.Add(-time.Minute), KnownEmpty: a >= held,
 			}})
 		}
@@ -133,7 +133,7 @@ func TestPlan(t *testing.T) {
 	t.Run("agents of unknown profile, never seen: the completion of the pass decides about them for nothing", func(t *testing.T) {
 		items, list, known := floor(50, 200, 0.3)
 		for i := range 6000 {
-			items = append(items, &item{DrainItem: failover.DrainItem{AgentID: fmt.Sprint(i), DetectedAt: items[0].DetectedAt}})
+			items = append(items, &item{wanted: items[0].wanted, DrainItem: failover.DrainItem{AgentID: fmt.Sprint(i), DetectedAt: items[0].DetectedAt}})
 		}
 		jobs := plan(items, list, known)
 		require.LessOrEqual(t, total(jobs), 40)
@@ -149,10 +149,18 @@ func TestPlan(t *testing.T) {
 		_, list, known := floor(50, 200, 0.3)
 		var items []*item
 		for i := range 8000 {
-			items = append(items, &item{DrainItem: failover.DrainItem{AgentID: fmt.Sprint(i), DetectedAt: time.Unix(1, 0)}})
+			items = append(items, &item{wanted: time.Unix(1, 0), DrainItem: failover.DrainItem{AgentID: fmt.Sprint(i), DetectedAt: time.Unix(1, 0)}})
 		}
 		require.LessOrEqual(t, total(plan(items, list, known)), 40)
 		byIDOnly(t, plan(items[:500], list, known))
+	})
+	t.Run("of whom no profile tells, when all profiles have been read", func(t *testing.T) {
+		items, list, known := floor(5, 20, 0.3)
+		for _, p := range known {
+			p.filteredAt = items[0].wanted.Add(time.Second)
+		}
+		items[0].RoutingProfile = ""
+		byIDOnly(t, plan(items[:1], list, known))
 	})
 	t.Run("nobody", func(t *testing.T) {
 		require.Empty(t, plan(nil, nil, nil))

@@ -224,6 +224,30 @@ func TestR8PendingAgentsAreReadEachDrainInterval(t *testing.T) {
 	})
 }
 
+// R8: who waited for the end of a pause is read again when it ends, also who has signed out meanwhile, of whom no set of routing profiles tells, and
+// although every set has been read since the detection.
+func TestR8AfterAPause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newChain(t, chainOptions{sim: amazon(300, 5)})
+		agent := c.sim.Agents()[17].ID
+		contact, err := c.sim.StartContact(agent, "VOICE")
+		require.NoError(t, err)
+		c.list(east)
+		c.run()
+		defer c.stop()
+		c.swept()
+		c.shift(west)
+		c.until(5*time.Second, "pending", func() bool { return c.count(pending) == 1 })
+		c.step(failover.PauseGroup{Group: main, TTL: time.Hour})
+		require.NoError(t, c.sim.SetAgentStatus(agent, connectsim.StatusOffline))
+		require.NoError(t, c.sim.ClearContact(contact))
+		time.Sleep(2 * time.Minute)
+		c.step(failover.ResumeGroup{Group: main})
+		c.until(5*time.Second, "completed", func() bool { return c.count(completed) == 300 })
+	})
+}
+
 // With more pending agents than the quota lets read each drain interval, all are read equally often, and the sweep goes on.
 func TestDrainRotatesFairly(t *testing.T) {
 	t.Parallel()

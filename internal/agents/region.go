@@ -103,7 +103,10 @@ func (g *region) setItems(drain []failover.DrainItem) {
 		}
 		it := g.items[d.FailoverID]
 		if it == nil {
-			it = &item{}
+			it = &item{wanted: d.DetectedAt}
+			if !d.Fresh && d.ReadAt.After(d.DetectedAt) { // it was read, and that counts no more
+				it.wanted = time.Now()
+			}
 			g.replan = g.replan || !d.Fresh
 		}
 		it.DrainItem = *d

@@ -1,6 +1,7 @@
 package nemesis
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 )
 
@@ -93,6 +95,11 @@ func (s *sequence) tell(faults []string) {
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "events.log"), []byte(text), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "steps.txt"), []byte(s.story()), 0o600))
+	var open []byte
+	_ = s.query(func(ctx context.Context, conn *pgx.Conn) error { // what is missing tells nothing more
+		return conn.QueryRow(ctx, "SELECT coalesce(json_agg(json_build_array(a, f)), '[]') FROM agents a JOIN failovers f USING (failover_id)").Scan(&open)
+	})
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "open.json"), open, 0o600))
 	t.Errorf("what happened is in %s", dir)
 }
 
