@@ -15,11 +15,11 @@ const (
 	curt
 	downInPause
 	downForHeir
-	pauseForHeir
+	inPause
 	dismissals
 )
 
-var scenes = []scene{noScene, noScene, curt, curt, curt, downInPause, downForHeir, pauseForHeir, dismissals}
+var scenes = []scene{noScene, noScene, curt, curt, curt, downInPause, downForHeir, inPause, dismissals}
 
 // planScene returns when everything else may begin.
 func (s *sequence) planScene() time.Duration {
@@ -30,8 +30,8 @@ func (s *sequence) planScene() time.Duration {
 		return s.planDownInPause()
 	case downForHeir:
 		return s.planDownForHeir()
-	case pauseForHeir:
-		return s.planPauseForHeir()
+	case inPause:
+		return s.planInPause()
 	case dismissals:
 		return s.planDismissals()
 	}
@@ -112,19 +112,26 @@ func (s *sequence) planEndOfLeader(at time.Duration) {
 	}, "the leader is killed")
 }
 
-// planPauseForHeir: the leader is killed while completions are held, which stays so for the next one (R8).
-func (s *sequence) planPauseForHeir() time.Duration {
-	at := s.rng.IntN(len(s.replicas))
+// planInPause: completions are held while everybody leaves, some of them after a call that ends meanwhile; perhaps the leader is killed. The pause
+// holds them for the next leader, too, and when it ends everybody is read again (R8).
+func (s *sequence) planInPause() time.Duration {
+	at, killed := s.rng.IntN(len(s.replicas)), s.rng.IntN(2) == 0
+	resume := s.duration(3*time.Second, 4*time.Second)
+	for _, n := range s.rng.Perm(agents)[:3] {
+		contact := -1
+		s.add(0, func() { contact = s.call(n, "VOICE", "", "") }, "VOICE for agent %d", n)
+		s.add(resume-s.duration(200*time.Millisecond, 2*time.Second), func() { s.clear(contact) }, "cleared by agent %d", n)
+	}
+	s.add(300*time.Millisecond, func() { s.everybodyLeaves() }, "everybody leaves")
 	var held pause
-	s.add(0, func() {
+	s.add(500*time.Millisecond, func() {
 		if status, _ := s.ask(at, "POST", "/v1/failover-groups/main/pause", "", map[string]any{"reason": "scene", "ttlSeconds": 20}); status == 202 {
 			held.from = time.Now()
 		}
 	}, "completions are held")
-	s.add(200*time.Millisecond, func() { s.everybodyLeaves() }, "everybody leaves")
-	killed := s.duration(500*time.Millisecond, 1500*time.Millisecond)
-	s.planEndOfLeader(killed)
-	resume := killed + s.duration(2*time.Second, 3*time.Second)
+	if killed {
+		s.planEndOfLeader(s.duration(600*time.Millisecond, 1500*time.Millisecond))
+	}
 	s.add(resume, func() {
 		if held.until = time.Now(); !held.from.IsZero() {
 			s.mu.Lock()
