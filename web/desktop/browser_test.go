@@ -67,6 +67,8 @@ func TestBrowser(t *testing.T) {
 		"late":     {},
 		"pause":    {},
 		"lag":      {lag: 5 * time.Second},
+		"disagree": {lag: 24 * time.Hour, confirmWithin: 2 * time.Second},
+		"single":   {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -106,6 +108,8 @@ type options struct {
 	proxies      bool          // stand between desktop and replicas, and can fall silent
 	blockStreams bool          // the desktop's network has a proxy that holds streams back until they end
 	lag          time.Duration // until a shift reaches a panel, at most; Amazon's takes up to five minutes. Default: 500 ms
+	// confirmWithin is the service's failover.confirmWithin. Default: its own
+	confirmWithin time.Duration
 }
 
 // stack is everything that a desktop meets.
@@ -146,6 +150,9 @@ func newStack(t *testing.T, o options) *stack {
 	s.urls["desktop"] = "http://" + page.Listener.Addr().String()
 
 	s.config = s.configuration()
+	if o.confirmWithin != 0 {
+		s.config.Failover.ConfirmWithin = o.confirmWithin
+	}
 	for i := range max(1, o.replicas) {
 		s.replicas, s.listen = append(s.replicas, nil), append(s.listen, "127.0.0.1:0")
 		require.NoError(t, s.start(i))

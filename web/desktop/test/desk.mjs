@@ -36,19 +36,51 @@ export class Desk {
   }
 
   /** A page of the same origin that has the client, and no panel and no bridge. What it was told is its title. */
-  async listen() {
-    const page = await this.context.newPage();
-    const files = { "/listener": ["text/html", "<!doctype html><title></title><script type=module src=listener.js></script>"], "/listener.js": ["text/javascript", `
-      import { createFailoverClient } from "./client.js";
-      const { endpoints, heartbeat } = await (await fetch("settings.json")).json();
-      const failover = createFailoverClient({ endpoints, heartbeat, agentId: ${JSON.stringify(this.agent)}, worker: new URL("changeover-worker.js", location.href) });
+  listen() {
+    return this.#page(`
       const told = (name) => () => { document.title += (document.title && ", ") + name; };
       failover.onFailoverDetected(told("failoverDetected"));
       failover.onFailoverPending(told("failoverPending"));
-    `] };
-    for (const [path, [contentType, body]] of Object.entries(files)) await page.route(this.stack.desktop + path, (route) => route.fulfill({ contentType, body }));
-    await page.route(`${this.stack.desktop}/client.js`, (route) => route.fulfill({ contentType: "text/javascript", path: "node_modules/changeover-client/dist/esm/index.js" }));
-    await page.goto(`${this.stack.desktop}/listener`);
+    `);
+  }
+
+  /** A desktop with one panel, without Global Resiliency: when the service says so, the page itself moves the panel. */
+  single() {
+    return this.#page(`
+      const { bridgeStreams } = await import("./streams.js");
+      let bridge;
+      const show = (region) => {
+        if (bridge) { // another panel is another page: both are begun anew
+          bridge.close();
+          connect.core.terminate();
+          document.getElementById("ccp").replaceChildren();
+        }
+        const { url } = ccps.find((c) => c.region === region);
+        connect.core.initCCP(document.getElementById("ccp"), { ccpUrl: url + "?agent=" + agentId, loginPopup: false, softphone: { allowFramedSoftphone: false }, style: "width: 100%; height: 100%" });
+        bridge = bridgeStreams(connect, failover);
+        bridge.onFailoverCompleted(({ activeRegion }) => { document.title += activeRegion + ";"; show(activeRegion); });
+        window.report = () => bridge.getReport();
+      };
+      show(ccps[0].region);
+    `);
+  }
+
+  /** The desktop's page with another script, which has the client. */
+  async #page(script) {
+    const page = await this.context.newPage();
+    page.on("console", (m) => this.console.push(`${m.type()}: ${m.text().slice(0, 500)}`));
+    page.on("pageerror", (e) => this.console.push(`error: ${e.stack}`));
+    const serve = (path, what) => page.route(this.stack.desktop + path, (route) => route.fulfill(what));
+    await serve("/index.js", { contentType: "text/javascript", body: `
+      document.title = "";
+      import { createFailoverClient } from "./client.js";
+      const { endpoints, heartbeat, ccps } = await (await fetch("settings.json")).json();
+      const agentId = ${JSON.stringify(this.agent)};
+      const failover = createFailoverClient({ endpoints, heartbeat, agentId, worker: new URL("changeover-worker.js", location.href) });
+      ${script}` });
+    await serve("/client.js", { contentType: "text/javascript", path: "node_modules/changeover-client/dist/esm/index.js" });
+    await serve("/streams.js", { contentType: "text/javascript", path: "node_modules/changeover-client/dist/esm/streams.js" });
+    await page.goto(this.stack.desktop);
     return page;
   }
 

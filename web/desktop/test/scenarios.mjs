@@ -343,3 +343,61 @@ export async function pause(desk) {
   await desk.headline(page, `You work in ${west} now`);
   await desk.happened(page, `Detected: ${west}`, "Pending", "Paused: the payment system is down there", "Resumed", `Completed: works in ${west}`);
 }
+
+/** The panel does not follow: six minutes later, and not earlier, the desktop says that it is elsewhere; and it takes that back. */
+export async function disagree(desk) {
+  const { east, west } = desk;
+  await desk.context.clock.install();
+  const page = await desk.open();
+  await desk.shift(west);
+  await desk.until("the completion", () => desk.events(), (all) => all.some((e) => e.event === "failoverCompleted"));
+  await desk.regions(page, west, "you work here");
+  await desk.shows(page, east);
+  await page.locator("#detail", { hasText: `Your Contact Control Panel shows ${east}` }).waitFor();
+  const history = () => page.textContent("#history");
+  assert.doesNotMatch(await history(), /Completed/, "the panel has not moved");
+  await desk.context.clock.fastForward("05:30");
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  assert.doesNotMatch(await history(), /panel says/, "a panel may need five minutes");
+  await desk.context.clock.fastForward("00:40");
+  await desk.headline(page, "Your Contact Control Panel is in another Region than it should be");
+  assert.equal((await history()).split(`Service says ${west}, panel says ${east}`).length, 2, "told once");
+  await desk.shot(page, "disagreement");
+  await desk.shift(east);
+  await desk.headline(page, `You work in ${east} now`);
+  await desk.shows(page, east);
+  assert.doesNotMatch(await history(), new RegExp(`Completed: works in ${west}`));
+  assert.equal(await desk.loads(page), 1);
+}
+
+/** Without enableGlobalResiliency nobody but the page moves the panel: the service waits for no panel, and no force goes to Streams. */
+export async function single(desk) {
+  const { east, west } = desk;
+  const call = await desk.call();
+  // Streams (2.28.2) says so whenever another panel is initialised in a page, and goes on.
+  desk.expectErrors(/initialize provider more than one time/, /Error when setting up AmazonConnectStreamsSite/);
+  const page = await desk.single();
+  await page.waitForFunction((call) => window.report?.().contacts?.some((c) => c.contactId === call), call);
+  const report = await page.evaluate(() => window.report());
+  assert.equal(report.contactsRegion, east);
+  for (const field of ["activeRegion", "nextActiveRegion", "standby", "configureError"]) assert.equal(field in report, false, `${field} is the service's to know`);
+  await desk.until("the report", () => desk.api("/v1/audit"), ({ items }) => items.some((e) => e.action === "reportObservation"));
+  await desk.shift(west);
+  await desk.until("pending", () => desk.api(`/v1/agents/${desk.agent}`), (a) => a.state === "pending");
+  assert.equal(await page.title(), "");
+  await desk.end(call);
+  await desk.clear(call);
+  await page.waitForFunction((title) => document.title === title, `${west};`);
+  await page.waitForFunction((west) => window.report().contactsRegion === west && document.querySelectorAll("#ccp iframe").length === 1, west);
+  await desk.shot(page, "moved");
+
+  // And back, by force: the page is told once, as by any other completion.
+  const chat = await desk.call();
+  await page.waitForFunction((chat) => window.report().contacts.some((c) => c.contactId === chat), chat);
+  await desk.shift(east);
+  const { failoverId } = await desk.until("pending again", () => desk.api(`/v1/agents/${desk.agent}`), (a) => a.state === "pending");
+  await desk.api(`/v1/failovers/${failoverId}/force`, { method: "POST", body: { reason: "the caller has gone" } });
+  await page.waitForFunction((title) => document.title === title, `${west};${east};`);
+  const completed = (await desk.events()).filter((e) => e.event === "failoverCompleted").map((e) => e.data.evidence);
+  assert.deepEqual(completed, ["inferred", "forced"]);
+}
