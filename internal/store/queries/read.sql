@@ -76,25 +76,29 @@ FROM open o
 WHERE (o.by_name, o.by_time, o.failover_id) > (@after_name::text, @after_time::bigint, @after_id::text)
 ORDER BY o.by_name, o.by_time, o.failover_id LIMIT @max_rows;
 
--- OpenFailoverTotals sums up what OpenFailovers lists.
+-- OpenFailoverTotals sums up what OpenFailovers lists. The contacts are joined as a whole: for a floor that waits, one look for each would cost a multiple.
 -- name: OpenFailoverTotals :one
 WITH open AS (
-    SELECT f.failover_id, f.status, c.live, c.ended
+    SELECT f.failover_id, f.agent_id, f.status, f.contact_ids
     FROM failovers f
-    CROSS JOIN LATERAL (
-        SELECT count(*) FILTER (WHERE k.state <> 'ENDED') AS live, count(*) FILTER (WHERE k.state = 'ENDED') AS ended,
-            count(*) FILTER (WHERE k.channel = @channel::text) AS of_channel
-        FROM (SELECT DISTINCT ON (k.contact_id) k.channel, k.state FROM contacts k
-            WHERE k.agent_id = f.agent_id AND jsonb_exists(f.contact_ids, k.contact_id) ORDER BY k.contact_id, k.observed_at DESC) k) c
     WHERE f.status IN ('detected', 'pending')
       AND (@failover_group::text = '' OR f.failover_group = @failover_group)
       AND (@tdg_id::text = '' OR f.tdg_id = @tdg_id)
       AND (@status::text = '' OR f.status = @status)
       AND (@from_region::text = '' OR f.from_region = @from_region)
-      AND (@stale::text = '' OR (f.stale_since IS NOT NULL) = (@stale = 'true'))
-      AND (@channel::text = '' OR c.of_channel > 0)
-      AND (@phase::text = '' OR f.status = 'pending' AND (@phase = 'talking') = (c.live > 0)))
-SELECT count(*) AS failovers, count(*) FILTER (WHERE status = 'pending') AS pending, coalesce(sum(live), 0)::bigint AS live, coalesce(sum(ended), 0)::bigint AS ended FROM open;
+      AND (@stale::text = '' OR (f.stale_since IS NOT NULL) = (@stale = 'true'))),
+holding AS (
+    SELECT DISTINCT ON (o.failover_id, k.contact_id) o.failover_id, k.channel, k.state
+    FROM open o JOIN contacts k ON k.agent_id = o.agent_id
+    WHERE jsonb_exists(o.contact_ids, k.contact_id) ORDER BY o.failover_id, k.contact_id, k.observed_at DESC),
+held AS (
+    SELECT failover_id, count(*) FILTER (WHERE state <> 'ENDED') AS live, count(*) FILTER (WHERE state = 'ENDED') AS ended,
+        count(*) FILTER (WHERE channel = @channel::text) AS of_channel
+    FROM holding GROUP BY failover_id)
+SELECT count(*) AS failovers, count(*) FILTER (WHERE o.status = 'pending') AS pending, coalesce(sum(h.live), 0)::bigint AS live, coalesce(sum(h.ended), 0)::bigint AS ended
+FROM open o LEFT JOIN held h ON h.failover_id = o.failover_id
+WHERE (@channel = '' OR h.of_channel > 0)
+  AND (@phase::text = '' OR o.status = 'pending' AND (@phase = 'talking') = (coalesce(h.live, 0) > 0));
 
 -- name: Failover :one
 SELECT f.failover_id, f.agent_id, f.failover_group, f.tdg_id, f.from_region, f.to_region, f.status, f.cause, f.evidence,

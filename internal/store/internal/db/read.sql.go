@@ -515,32 +515,36 @@ func (q *Queries) OldestPending(ctx context.Context, db DBTX) ([]OldestPendingRo
 
 const openFailoverTotals = `-- name: OpenFailoverTotals :one
 WITH open AS (
-    SELECT f.failover_id, f.status, c.live, c.ended
+    SELECT f.failover_id, f.agent_id, f.status, f.contact_ids
     FROM failovers f
-    CROSS JOIN LATERAL (
-        SELECT count(*) FILTER (WHERE k.state <> 'ENDED') AS live, count(*) FILTER (WHERE k.state = 'ENDED') AS ended,
-            count(*) FILTER (WHERE k.channel = $1::text) AS of_channel
-        FROM (SELECT DISTINCT ON (k.contact_id) k.channel, k.state FROM contacts k
-            WHERE k.agent_id = f.agent_id AND jsonb_exists(f.contact_ids, k.contact_id) ORDER BY k.contact_id, k.observed_at DESC) k) c
     WHERE f.status IN ('detected', 'pending')
-      AND ($2::text = '' OR f.failover_group = $2)
-      AND ($3::text = '' OR f.tdg_id = $3)
-      AND ($4::text = '' OR f.status = $4)
-      AND ($5::text = '' OR f.from_region = $5)
-      AND ($6::text = '' OR (f.stale_since IS NOT NULL) = ($6 = 'true'))
-      AND ($1::text = '' OR c.of_channel > 0)
-      AND ($7::text = '' OR f.status = 'pending' AND ($7 = 'talking') = (c.live > 0)))
-SELECT count(*) AS failovers, count(*) FILTER (WHERE status = 'pending') AS pending, coalesce(sum(live), 0)::bigint AS live, coalesce(sum(ended), 0)::bigint AS ended FROM open
+      AND ($3::text = '' OR f.failover_group = $3)
+      AND ($4::text = '' OR f.tdg_id = $4)
+      AND ($5::text = '' OR f.status = $5)
+      AND ($6::text = '' OR f.from_region = $6)
+      AND ($7::text = '' OR (f.stale_since IS NOT NULL) = ($7 = 'true'))),
+holding AS (
+    SELECT DISTINCT ON (o.failover_id, k.contact_id) o.failover_id, k.channel, k.state
+    FROM open o JOIN contacts k ON k.agent_id = o.agent_id
+    WHERE jsonb_exists(o.contact_ids, k.contact_id) ORDER BY o.failover_id, k.contact_id, k.observed_at DESC),
+held AS (
+    SELECT failover_id, count(*) FILTER (WHERE state <> 'ENDED') AS live, count(*) FILTER (WHERE state = 'ENDED') AS ended,
+        count(*) FILTER (WHERE channel = $1::text) AS of_channel
+    FROM holding GROUP BY failover_id)
+SELECT count(*) AS failovers, count(*) FILTER (WHERE o.status = 'pending') AS pending, coalesce(sum(h.live), 0)::bigint AS live, coalesce(sum(h.ended), 0)::bigint AS ended
+FROM open o LEFT JOIN held h ON h.failover_id = o.failover_id
+WHERE ($1 = '' OR h.of_channel > 0)
+  AND ($2::text = '' OR o.status = 'pending' AND ($2 = 'talking') = (coalesce(h.live, 0) > 0))
 `
 
 type OpenFailoverTotalsParams struct {
-	Channel       string
+	Channel       interface{}
+	Phase         string
 	FailoverGroup string
 	TdgID         string
 	Status        string
 	FromRegion    string
 	Stale         string
-	Phase         string
 }
 
 type OpenFailoverTotalsRow struct {
@@ -550,16 +554,16 @@ type OpenFailoverTotalsRow struct {
 	Ended     int64
 }
 
-// OpenFailoverTotals sums up what OpenFailovers lists.
+// OpenFailoverTotals sums up what OpenFailovers lists. The contacts are joined as a whole: for a floor that waits, one look for each would cost a multiple.
 func (q *Queries) OpenFailoverTotals(ctx context.Context, db DBTX, arg OpenFailoverTotalsParams) (OpenFailoverTotalsRow, error) {
 	row := db.QueryRow(ctx, openFailoverTotals,
 		arg.Channel,
+		arg.Phase,
 		arg.FailoverGroup,
 		arg.TdgID,
 		arg.Status,
 		arg.FromRegion,
 		arg.Stale,
-		arg.Phase,
 	)
 	var i OpenFailoverTotalsRow
 	err := row.Scan(
