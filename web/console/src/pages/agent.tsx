@@ -7,6 +7,7 @@ import { age, duration, millis, plural, time } from "../format";
 import { now } from "../clock";
 import { useLive, type LoggedEvent } from "../live";
 import { href } from "../router";
+import { may } from "../session";
 import { useShortcuts } from "../ui/keys";
 import { Ago, At, Loaded, Pill, RoleButton } from "../ui/parts";
 import { ForceDialog } from "./force";
@@ -30,6 +31,9 @@ export function AgentPage({ id }: { id: string }) {
   const toll: Toll | undefined = contacts.data && a && {
     failovers: open ? 1 : 0, live: holding.filter(live).length, afterContactWork: holding.filter((c) => !live(c)).length, unknown: a.state === "detected" ? 1 : 0,
   };
+  if (agent.error?.status === 404 && !a) {
+    return <><h1>There is no such agent</h1><p><span class="id">{id}</span> is nobody's user id. <a href={href("agents", { search: id })}>Search for a user name that begins so</a></p></>;
+  }
   return (
     <>
       <div class="title">
@@ -175,7 +179,7 @@ function Timeline({ id }: { id: string }) {
           );
         }}
       </Loaded>
-      <p class="quiet">More, with the reasons of forces, is in the <a href={href("audit")}>audit</a> and in the logs above.</p>
+      <p class="quiet">The logs above have more, with the reasons of forces{may("admin") && <>, and the <a href={href("audit")}>audit</a> has who asked for what</>}.</p>
     </section>
   );
 }
