@@ -1,7 +1,6 @@
 package prometheus
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -147,7 +146,7 @@ func TestMutations(t *testing.T) {
 					write("test.yaml", some)
 					out, err := exec.Command(promtool, "test", "rules", filepath.Join(dir, "test.yaml")).CombinedOutput()
 					var failed *exec.ExitError
-					require.True(t, errors.As(err, &failed), "rules_test.yaml passes with: %s for %q", m.rule.Expr, m.rule.For)
+					require.ErrorAs(t, err, &failed, "rules_test.yaml passes with: %s for %q", m.rule.Expr, m.rule.For)
 					require.Contains(t, string(out), "exp:", "it did not fail by what is expected: %s", out)
 				})
 			}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -169,7 +170,8 @@ func (s *Store) ShiftProgress(ctx context.Context, id int64) (p ShiftProgress, e
 
 // progressStep is the shortest step, of whole seconds, with which so long a time has no more than progressSteps.
 func progressStep(d time.Duration) time.Duration {
-	return max(1, (d+progressSteps*time.Second-1)/(progressSteps*time.Second)) * time.Second
+	seconds := max(1, math.Ceil(d.Seconds()/progressSteps))
+	return time.Duration(seconds) * time.Second
 }
 
 func decodeShift(r *db.ShiftsRow) (PastShift, error) {
