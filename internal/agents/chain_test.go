@@ -120,7 +120,7 @@ func (c *chain) calls(region string) int {
 func (c *chain) run() {
 	ctx, cancel := context.WithCancel(c.t.Context())
 	var wg sync.WaitGroup
-	wg.Go(func() { c.reader.Run(ctx, c.step) })
+	wg.Go(func() { c.reader.Run(ctx, func(_ context.Context, o failover.Observation) { c.step(o) }) })
 	wg.Go(func() {
 		for sleep(ctx, 2*time.Second) {
 			c.step(failover.Tick{})

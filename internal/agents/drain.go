@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"changeover/internal/connect"
 	"changeover/internal/failover"
 )
@@ -29,7 +31,7 @@ type task struct {
 
 // drain reads the contacts of agents with an open failover until ctx ends: those who have to be read at once (R6), and
 // else, each drain interval, the others, oldest read first.
-func (g *region) drain(ctx context.Context, emit func(failover.Observation)) {
+func (g *region) drain(ctx context.Context, emit func(context.Context, failover.Observation)) {
 	for ctx.Err() == nil {
 		g.mu.Lock()
 		t, wait := g.next(time.Now())
@@ -144,8 +146,10 @@ func (g *region) take(j job, planned bool) *task {
 }
 
 // do reads, emits and settles one task.
-func (g *region) do(ctx context.Context, emit func(failover.Observation), t *task) {
+func (g *region) do(ctx context.Context, emit func(context.Context, failover.Observation), t *task) {
 	begun := time.Now()
+	ctx, span := g.o.Tracer.Start(ctx, "read contacts", trace.WithNewRoot())
+	defer span.End()
 	var startedAt time.Time
 	var err error
 	var shown map[string]bool
@@ -156,7 +160,7 @@ func (g *region) do(ctx context.Context, emit func(failover.Observation), t *tas
 	}
 
 	if pass := g.done(ctx, t, startedAt, shown, time.Since(begun), err); pass != nil {
-		emit(*pass)
+		emit(ctx, *pass)
 	}
 }
 

@@ -23,7 +23,7 @@ type lookup struct {
 
 // lookUp asks once for each contact whose Region the core wants to know (R20), until ctx ends. With global routing both Regions
 // answer alike, so the other one is asked when the first does not answer.
-func (r *Reader) lookUp(ctx context.Context, emit func(failover.Observation)) {
+func (r *Reader) lookUp(ctx context.Context, emit func(context.Context, failover.Observation)) {
 	progress := map[string]*lookup{}
 	complain := complaint{log: r.regions[0].log, what: "regions of contacts"}
 	for ctx.Err() == nil {
@@ -62,7 +62,7 @@ func (r *Reader) lookUp(ctx context.Context, emit func(failover.Observation)) {
 	}
 }
 
-func (r *Reader) lookUpOne(ctx context.Context, emit func(failover.Observation), w failover.LookupItem, p *lookup, complain *complaint) {
+func (r *Reader) lookUpOne(ctx context.Context, emit func(context.Context, failover.Observation), w failover.LookupItem, p *lookup, complain *complaint) {
 	p.tries++
 	g := r.regions[0]
 	for _, other := range r.regions {
@@ -89,5 +89,5 @@ func (r *Reader) lookUpOne(ctx context.Context, emit func(failover.Observation),
 		complain.succeeded()
 	}
 	p.tries, p.due = 0, time.Now().Add(lookupAgain)
-	emit(failover.ContactLocated{Group: r.o.Group, AgentID: w.AgentID, ContactID: w.ContactID, Region: info.ActiveRegion})
+	emit(ctx, failover.ContactLocated{Group: r.o.Group, AgentID: w.AgentID, ContactID: w.ContactID, Region: info.ActiveRegion})
 }

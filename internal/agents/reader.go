@@ -7,6 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
 	"changeover/internal/connect"
 	"changeover/internal/failover"
 )
@@ -43,7 +46,8 @@ type Options struct {
 	// reads are under way at once.
 	RequestsPerSecond float64
 
-	Log *slog.Logger
+	Log    *slog.Logger
+	Tracer trace.Tracer // of the reads of contacts; nil: none
 }
 
 // Roster is a traffic distribution group whose members have to be listed, and how far that had come when this
@@ -73,6 +77,9 @@ type Reader struct {
 
 // New makes a Reader. It reads nothing before [Reader.Run].
 func New(o Options) *Reader {
+	if o.Tracer == nil {
+		o.Tracer = noop.Tracer{}
+	}
 	r := &Reader{o: o, changed: make(chan struct{})}
 	for i, in := range o.Instances {
 		r.regions = append(r.regions, newRegion(r, in, i))
@@ -118,7 +125,7 @@ func (r *Reader) wake() {
 // Run reads until ctx ends, and returns when all its goroutines are gone. What it finds goes to emit, which is called from several
 // goroutines, may block (the reads then wait) and must return when ctx ends. The observations of one read are emitted in order.
 // Work and rosters are forgotten at the end: what a later Run knows, it was told after this one.
-func (r *Reader) Run(ctx context.Context, emit func(failover.Observation)) {
+func (r *Reader) Run(ctx context.Context, emit func(context.Context, failover.Observation)) {
 	var wg sync.WaitGroup
 	for _, g := range r.regions {
 		wg.Go(func() { g.run(ctx, emit) })

@@ -74,7 +74,7 @@ func (g *region) reset() {
 	}
 }
 
-func (g *region) run(ctx context.Context, emit func(failover.Observation)) {
+func (g *region) run(ctx context.Context, emit func(context.Context, failover.Observation)) {
 	var wg sync.WaitGroup
 	for range g.parallel {
 		wg.Go(func() { g.drain(ctx, emit) })
@@ -154,7 +154,7 @@ type counts struct{ online, busy int }
 // readChunk reads a set of routing profiles to the last page, filtered to agents with contacts or not, and emits it:
 // page by page, and its completion. It returns when the first request left (zero: it failed) and who was shown. before is called before each
 // request and may wait.
-func (g *region) readChunk(ctx context.Context, emit func(failover.Observation), p connect.Priority, profiles []string, filtered bool,
+func (g *region) readChunk(ctx context.Context, emit func(context.Context, failover.Observation), p connect.Priority, profiles []string, filtered bool,
 	before func()) (startedAt time.Time, shown map[string]bool, err error) {
 	shown = map[string]bool{}
 	seen := make(map[string]counts, len(profiles))
@@ -181,7 +181,7 @@ func (g *region) readChunk(ctx context.Context, emit func(failover.Observation),
 			shown[users[i].ID] = true
 		}
 		if len(users) > 0 {
-			emit(failover.UserData{Group: g.o.Group, Region: g.name, StartedAt: page.StartedAt, Filtered: filtered, Users: users})
+			emit(ctx, failover.UserData{Group: g.o.Group, Region: g.name, StartedAt: page.StartedAt, Filtered: filtered, Users: users})
 		}
 		if page.NextToken == "" {
 			break
@@ -191,7 +191,7 @@ func (g *region) readChunk(ctx context.Context, emit func(failover.Observation),
 	if ctx.Err() != nil { // emit may have left out a page
 		return startedAt, nil, ctx.Err()
 	}
-	emit(failover.ChunkComplete{Group: g.o.Group, Region: g.name, StartedAt: startedAt, Filtered: filtered, Profiles: profiles})
+	emit(ctx, failover.ChunkComplete{Group: g.o.Group, Region: g.name, StartedAt: startedAt, Filtered: filtered, Profiles: profiles})
 
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -213,7 +213,7 @@ func (g *region) readChunk(ctx context.Context, emit func(failover.Observation),
 
 // readIDs reads agents by id, all of them or none, and emits what the answer holds and who is absent from it. It returns when the
 // first request left.
-func (g *region) readIDs(ctx context.Context, emit func(failover.Observation), ids []string) (time.Time, error) {
+func (g *region) readIDs(ctx context.Context, emit func(context.Context, failover.Observation), ids []string) (time.Time, error) {
 	q := connect.UserDataQuery{InstanceID: g.instance, AgentIDs: ids}
 	var all failover.UserData
 	missing := make(map[string]bool, len(ids))
@@ -244,14 +244,14 @@ func (g *region) readIDs(ctx context.Context, emit func(failover.Observation), i
 			all.Absent = append(all.Absent, id)
 		}
 	}
-	emit(all)
+	emit(ctx, all)
 	return all.StartedAt, nil
 }
 
 // unavailable emits that a contacts read got no answer. A request that was not sent is no evidence of that.
-func (g *region) unavailable(ctx context.Context, emit func(failover.Observation), err error) {
+func (g *region) unavailable(ctx context.Context, emit func(context.Context, failover.Observation), err error) {
 	if connect.KindOf(err) == connect.Unavailable && !errors.Is(err, connect.ErrCircuitOpen) && ctx.Err() == nil {
-		emit(failover.ContactsUnavailable{Group: g.o.Group, Region: g.name, At: time.Now()})
+		emit(ctx, failover.ContactsUnavailable{Group: g.o.Group, Region: g.name, At: time.Now()})
 	}
 }
 

@@ -24,7 +24,7 @@ type roster struct {
 
 // listMembers lists the members of all traffic distribution groups, ten a page, in the background, until ctx ends (R2). The groups take
 // turns page by page, so that one which cannot be listed holds up no other.
-func (r *Reader) listMembers(ctx context.Context, emit func(failover.Observation)) {
+func (r *Reader) listMembers(ctx context.Context, emit func(context.Context, failover.Observation)) {
 	rosters := map[string]*roster{}
 	for ctx.Err() == nil {
 		r.mu.Lock()
@@ -93,7 +93,7 @@ func (r *Reader) resume(w Roster) *roster {
 }
 
 // listPage reads one page.
-func (r *Reader) listPage(ctx context.Context, emit func(failover.Observation), ro *roster) {
+func (r *Reader) listPage(ctx context.Context, emit func(context.Context, failover.Observation), ro *roster) {
 	g := r.regions[ro.region]
 	ro.complain.region = g.name
 	if !ro.running {
@@ -114,7 +114,7 @@ func (r *Reader) listPage(ctx context.Context, emit func(failover.Observation), 
 	} else {
 		o.NextToken = g.name + " " + page.NextToken
 	}
-	emit(o)
+	emit(ctx, o)
 }
 
 // rosterFailed decides how a pass goes on after a page that failed: the same page again, the pass anew where the

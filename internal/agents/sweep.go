@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"changeover/internal/connect"
 	"changeover/internal/failover"
 )
@@ -30,7 +32,7 @@ const (
 
 // sweep reads everybody of every routing profile, again and again, until ctx ends: a full pass each agent interval, or one
 // right after the other where the quota does not allow that.
-func (g *region) sweep(ctx context.Context, emit func(failover.Observation)) {
+func (g *region) sweep(ctx context.Context, emit func(context.Context, failover.Observation)) {
 	complain := complaint{log: g.log, region: g.name, what: "agents of all routing profiles"}
 	first, failures := true, 0
 	if g.o.Routing == failover.Global && g.index > 0 && !sleep(ctx, g.o.AgentInterval) {
@@ -95,7 +97,7 @@ type pass struct {
 }
 
 // sweepOnce makes one pass. It returns an error unless the pass is complete.
-func (g *region) sweepOnce(ctx context.Context, emit func(failover.Observation), interval time.Duration, hurry bool) error {
+func (g *region) sweepOnce(ctx context.Context, emit func(context.Context, failover.Observation), interval time.Duration, hurry bool) error {
 	if err := g.refreshProfiles(ctx, min(profilesMaxAge, g.o.MembershipInterval)); err != nil {
 		g.mu.Lock()
 		unknown := g.list == nil
@@ -123,7 +125,7 @@ func (g *region) sweepOnce(ctx context.Context, emit func(failover.Observation),
 	case p.failed != nil:
 		return p.failed
 	}
-	emit(failover.PassComplete{Group: g.o.Group, Region: g.name, StartedAt: p.startedAt, FinishedAt: time.Now()})
+	emit(ctx, failover.PassComplete{Group: g.o.Group, Region: g.name, StartedAt: p.startedAt, FinishedAt: time.Now()})
 	return nil
 }
 
@@ -202,7 +204,9 @@ func (p *pass) next() *chunk {
 
 // read reads a chunk to its last page. One that fails is tried again later, from its beginning (R13); one that is refused
 // because of one of its profiles is divided.
-func (p *pass) read(ctx context.Context, emit func(failover.Observation), c *chunk) {
+func (p *pass) read(ctx context.Context, emit func(context.Context, failover.Observation), c *chunk) {
+	ctx, span := p.g.o.Tracer.Start(ctx, "sweep", trace.WithNewRoot())
+	defer span.End()
 	startedAt, shown, err := p.g.readChunk(ctx, emit, connect.Sweep, c.profiles, false, func() { p.wait(ctx) })
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -13,7 +13,7 @@ const listingBackoff = 30 * time.Second
 
 // listUsers lists the users of the Region's instance, again each membership interval, until ctx ends. It goes first of
 // all at a start: a thousand users a page, and where there is one traffic distribution group they all are its members (R2).
-func (g *region) listUsers(ctx context.Context, emit func(failover.Observation)) {
+func (g *region) listUsers(ctx context.Context, emit func(context.Context, failover.Observation)) {
 	complain := complaint{log: g.log, region: g.name, what: "users"}
 	for ctx.Err() == nil {
 		begun := time.Now()
@@ -36,7 +36,7 @@ func (g *region) listUsers(ctx context.Context, emit func(failover.Observation))
 			for i, u := range page.Users {
 				users[i] = failover.User{ID: u.ID, Username: u.Username}
 			}
-			emit(failover.UsersListed{
+			emit(ctx, failover.UsersListed{
 				Group: g.o.Group, Region: g.name, Users: users, StartedAt: begun, Last: page.NextToken == "",
 			})
 			if token = page.NextToken; token == "" {

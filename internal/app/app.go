@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/trace"
 
 	"changeover/internal/agents"
 	"changeover/internal/api"
@@ -91,12 +92,23 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *App, err error) {
 		}
 	}()
 
+	traces, err := newTracing(ctx, a.replica, a.log)
+	if err != nil {
+		return nil, err
+	}
+	var provider trace.TracerProvider // a nil one is none
+	var tracer trace.Tracer
+	if traces != nil {
+		a.life.onStop("traces", partTimeout, traces.Shutdown)
+		provider, tracer = traces, traces.Tracer("changeover")
+	}
 	a.log.Info("starting", "version", Version(), "replica", a.replica, "configuration", c)
 	if a.databaseURL, err = a.database(ctx); err != nil {
 		return nil, err
 	}
 	a.store, err = store.Open(ctx, store.Options{
 		URL: a.databaseURL, ListenURL: string(c.Database.ListenURL), History: c.Database.HistoryRetention, Log: a.log, Metrics: store.NewMetrics(registry),
+		Traces: provider, Traced: func(c store.TracedCommit) { a.hub.Expect(c) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("database.url: %w", err)
@@ -114,11 +126,11 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *App, err error) {
 		Heartbeat: c.Stream.Heartbeat, Retry: c.Stream.Retry, WriteTimeout: c.Stream.WriteTimeout, Drain: c.Stream.Drain,
 		MaxConnections: c.Stream.MaxConnections, MaxPerAgent: c.Stream.MaxConnectionsPerAgent,
 		CCPURL: ccpURLs(c.FailoverGroups), Replica: a.replica, Fresh: a.store.FreshEvents,
-		Metrics: stream.NewMetrics(registry), Log: a.log,
+		Metrics: stream.NewMetrics(registry), Log: a.log, Tracer: tracer,
 	})
 	a.orchestrator = orchestrator.New(orchestrator.Options{
 		Store: a.store, Holder: a.replica, Settings: settings(c), Groups: groupConfigs(c.FailoverGroups),
-		Sources: a.sources(regions), Health: regions.health, Retention: c.Stream.ReplayRetention, Doorbell: a.inbox,
+		Sources: a.sources(regions, tracer), Health: regions.health, Retention: c.Stream.ReplayRetention, Doorbell: a.inbox,
 		Metrics: orchestrator.NewMetrics(registry), Log: a.log,
 	})
 	hooks, err := webhooks(c)
@@ -171,7 +183,7 @@ func (a *App) database(ctx context.Context) (string, error) {
 }
 
 // sources are the readers of every failover group.
-func (a *App) sources(r *regions) []orchestrator.GroupSources {
+func (a *App) sources(r *regions, tracer trace.Tracer) []orchestrator.GroupSources {
 	var sources []orchestrator.GroupSources
 	for _, g := range a.config.FailoverGroups {
 		var distributions []tdg.Instance
@@ -185,13 +197,13 @@ func (a *App) sources(r *regions) []orchestrator.GroupSources {
 			Group: g.Name,
 			Distributions: tdg.New(tdg.Options{
 				Group: g.Name, Instances: distributions, TDGs: g.TrafficDistributionGroups,
-				Interval: a.config.Poll.DistributionInterval, Log: a.log,
+				Interval: a.config.Poll.DistributionInterval, Log: a.log, Tracer: tracer,
 				RequestsPerSecond: a.config.Connect.RequestsPerSecond / float64(r.sharers(g)),
 			}),
 			Agents: agents.New(agents.Options{
 				Group: g.Name, Routing: failover.Routing(g.Routing), Instances: people,
 				AgentInterval: a.config.Poll.AgentInterval, DrainInterval: a.config.Poll.DrainInterval,
-				MembershipInterval: a.config.Poll.MembershipInterval, Log: a.log,
+				MembershipInterval: a.config.Poll.MembershipInterval, Log: a.log, Tracer: tracer,
 				RequestsPerSecond: a.config.Connect.RequestsPerSecond / float64(r.sharers(g)),
 			}),
 		})

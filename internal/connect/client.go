@@ -13,6 +13,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/connect"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // breakerDelay is how long an operation is left alone after three requests in a row had no answer. It bounds what the breaker adds
@@ -152,6 +155,8 @@ func invoke[In, Out, T any](
 	convert func(*Out) (T, error),
 ) (result T, sentAt time.Time, err error) {
 	var none T
+	ctx, end := c.span(ctx, name)
+	defer func() { end(err) }()
 	op := c.operations[name]
 	if err := op.turn(ctx, p); err != nil {
 		return none, time.Time{}, c.failure(ctx, name, err)
@@ -172,6 +177,22 @@ func invoke[In, Out, T any](
 	}
 	c.observe(op, name, sentAt, nil)
 	return result, sentAt, nil
+}
+
+// span is that of a request, from its waiting for its turn on, where what asks for it has one.
+func (c *Client) span(ctx context.Context, operation string) (context.Context, func(error)) {
+	parent := trace.SpanFromContext(ctx)
+	if !parent.SpanContext().IsSampled() {
+		return ctx, func(error) {}
+	}
+	ctx, span := parent.TracerProvider().Tracer("changeover/internal/connect").Start(ctx, "Amazon Connect "+operation,
+		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.String("cloud.region", c.region), attribute.String("rpc.method", operation)))
+	return ctx, func(err error) {
+		if err != nil { // whose text may name what was asked for
+			span.SetStatus(codes.Error, string(KindOf(err)))
+		}
+		span.End()
+	}
 }
 
 // failure is the error that the caller gets. Whatever fails while the caller has cancelled is a cancellation.

@@ -286,7 +286,7 @@ type source struct {
 
 func newSource() *source { return &source{say: make(chan failover.Observation, 10_000)} }
 
-func (s *source) Run(ctx context.Context, emit func(failover.Observation)) {
+func (s *source) Run(ctx context.Context, emit func(context.Context, failover.Observation)) {
 	s.runs.Add(1)
 	s.running.Add(1)
 	defer s.running.Add(-1)
@@ -295,7 +295,7 @@ func (s *source) Run(ctx context.Context, emit func(failover.Observation)) {
 		case <-ctx.Done():
 			return
 		case o := <-s.say:
-			emit(o)
+			emit(ctx, o)
 			s.emitted.Add(1)
 		}
 	}

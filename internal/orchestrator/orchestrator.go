@@ -57,9 +57,9 @@ type Store interface {
 }
 
 // Source observes Amazon Connect for a failover group. Run returns when ctx ends and all its goroutines are gone; emit may
-// block, and returns at once when ctx ends.
+// block, and returns at once when ctx ends; its context has the span of the read.
 type Source interface {
-	Run(ctx context.Context, emit func(failover.Observation))
+	Run(ctx context.Context, emit func(ctx context.Context, o failover.Observation))
 }
 
 // DistributionSource is a [Source] that can begin with the traffic distribution groups that are stored;

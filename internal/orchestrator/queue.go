@@ -3,6 +3,8 @@ package orchestrator
 import (
 	"slices"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"changeover/internal/failover"
 )
 
@@ -28,6 +30,7 @@ type queue struct {
 	order  []*entry
 	next   int64 // number of the next entry
 	hurry  bool  // there is a detection, which waits for nobody
+	events int   // ever added
 
 	groups    []*failover.Group
 	tdgs      []*failover.TDG
@@ -38,6 +41,8 @@ type queue struct {
 	behind  []answer                       // in order
 	rosters map[*failover.TDG]int64        // whose lists of members wait until all entries before this one have been taken
 	listed  map[string]failover.RosterPass // as committed, by traffic distribution group
+
+	causes []trace.Span // of the decisions of which something is in the queue
 }
 
 // entry is everything of one agent.
@@ -67,6 +72,7 @@ type part struct {
 	failover.Effects
 	agents    []string // whose rows it locks
 	committed []func()
+	causes    []trace.Span
 }
 
 // shared says whether the part writes rows that are no agent's.
@@ -95,6 +101,12 @@ func (q *queue) empty() bool {
 
 // shared says whether the next part may write rows that are no agent's.
 func (q *queue) shared() bool { return len(q.groups)+len(q.tdgs)+len(q.drills)+len(q.rosters) > 0 }
+
+// weight grows with everything that a Step adds to be written.
+func (q *queue) weight() int {
+	n := len(q.groups) + len(q.tdgs) + len(q.drills) + len(q.changes) + q.events
+	return n + int(q.next)
+}
 
 // of is the entry of an agent, made behind all others when there is none.
 func (q *queue) of(id string) *entry {
@@ -135,6 +147,7 @@ func (q *queue) add(e failover.Effects) {
 		ev := &e.Events[i]
 		en := q.of(ev.AgentID)
 		en.events = append(en.events, ev)
+		q.events++
 		q.hurry = q.hurry || ev.Type == failover.EventFailoverDetected
 	}
 	for _, t := range e.TDGs {
@@ -213,6 +226,9 @@ func (q *queue) take(size int, busy map[string]bool) *part {
 	}
 	q.order = kept
 	q.hurry = false
+	if p.causes = q.causes; len(q.order) == 0 {
+		q.causes = nil
+	}
 	p.Groups, p.Drills, p.Changes, p.Conflicts = q.groups, q.drills, q.changes, q.conflicts
 	q.groups, q.drills, q.changes, q.conflicts = nil, nil, nil, nil
 	q.takeTDGs(p)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"changeover/internal/agents"
 	"changeover/internal/failover"
@@ -23,8 +25,8 @@ type reign struct {
 	state   *failover.State
 	sources map[string]GroupSources
 
-	urgent   chan failover.Observation // of distributions; taken first
-	observed chan failover.Observation
+	urgent   chan observation // of distributions; taken first
+	observed chan observation
 	inbox    chan commands
 
 	queue    *queue
@@ -45,11 +47,17 @@ type commit struct {
 	ended chan struct{} // closed when wait will not wait
 }
 
+// observation is one that waits for the leader's loop, with the span of the read that made it.
+type observation struct {
+	failover.Observation
+	span trace.Span
+}
+
 func newReign(o *Orchestrator, epoch int64) *reign {
 	r := &reign{
 		Orchestrator: o, epoch: epoch, sources: map[string]GroupSources{},
-		urgent:   make(chan failover.Observation, queued),
-		observed: make(chan failover.Observation, queued),
+		urgent:   make(chan observation, queued),
+		observed: make(chan observation, queued),
 		inbox:    make(chan commands),
 		queue:    newQueue(), locked: map[string]bool{}, rosters: map[string][]agents.Roster{},
 	}
@@ -130,11 +138,11 @@ func (r *reign) known(group string) []failover.TDGInfo {
 }
 
 // emitTo sends observations to a queue, and waits while it is full. Readers tell this machine's time.
-func (r *reign) emitTo(ctx context.Context, queue chan<- failover.Observation) func(failover.Observation) {
-	return func(o failover.Observation) {
+func (r *reign) emitTo(ctx context.Context, queue chan<- observation) func(context.Context, failover.Observation) {
+	return func(read context.Context, o failover.Observation) {
 		o = r.clock.observed(o)
 		select {
-		case queue <- o:
+		case queue <- observation{o, trace.SpanFromContext(read)}:
 		case <-ctx.Done():
 		}
 	}
@@ -169,7 +177,7 @@ func (r *reign) loop(ctx context.Context, failed <-chan error) error {
 		ticked := false
 		select {
 		case o := <-urgent:
-			r.take(ctx, o)
+			r.observe(ctx, o)
 		default:
 			select {
 			case <-ctx.Done():
@@ -181,9 +189,9 @@ func (r *reign) loop(ctx context.Context, failed <-chan error) error {
 					return err
 				}
 			case o := <-urgent:
-				r.take(ctx, o)
+				r.observe(ctx, o)
 			case o := <-observed:
-				r.take(ctx, o)
+				r.observe(ctx, o)
 			case c := <-inbox:
 				r.takeCommands(ctx, c)
 			case <-ticks:
@@ -194,9 +202,9 @@ func (r *reign) loop(ctx context.Context, failed <-chan error) error {
 		for more := true; more && r.steps < maxSteps && !r.queue.hurry; {
 			select {
 			case o := <-r.urgent:
-				r.take(ctx, o)
+				r.observe(ctx, o)
 			case o := <-r.observed:
-				r.take(ctx, o)
+				r.observe(ctx, o)
 			case c := <-r.inbox:
 				r.takeCommands(ctx, c)
 			default:
@@ -211,6 +219,42 @@ func (r *reign) loop(ctx context.Context, failed <-chan error) error {
 		r.tellWork(ticked || r.queue.hurry)
 		r.commit(ctx)
 	}
+}
+
+// observe takes what a reader has seen. What that changes is a span of the read's trace, and causes the next commit.
+func (r *reign) observe(ctx context.Context, o observation) {
+	if !o.span.SpanContext().IsSampled() {
+		r.take(ctx, o.Observation)
+		return
+	}
+	began, before := time.Now(), r.queue.weight()
+	r.take(ctx, o.Observation)
+	if r.queue.weight() == before {
+		return
+	}
+	_, span := o.span.TracerProvider().Tracer(tracerName).Start(trace.ContextWithSpan(ctx, o.span), "decide", trace.WithTimestamp(began))
+	span.End()
+	if len(r.queue.causes) < maxCauses {
+		r.queue.causes = append(r.queue.causes, span)
+	}
+}
+
+const (
+	tracerName = "changeover/internal/orchestrator"
+	maxCauses  = 32 // that a commit names
+)
+
+// trace begins the span of a commit: below that of the first observation that made it, with links to the others.
+func (p *part) trace(ctx context.Context) (context.Context, trace.Span) {
+	if len(p.causes) == 0 {
+		return ctx, trace.SpanFromContext(ctx)
+	}
+	var links []trace.Link
+	for _, c := range p.causes[1:] {
+		links = append(links, trace.Link{SpanContext: c.SpanContext()})
+	}
+	return p.causes[0].TracerProvider().Tracer(tracerName).Start(trace.ContextWithSpan(ctx, p.causes[0]), "commit", trace.WithLinks(links...),
+		trace.WithAttributes(attribute.Int("changeover.events", len(p.Events)), attribute.Int("changeover.agents", len(p.agents))))
 }
 
 // take applies an observation. Once ctx has ended an emit may have given up, so what comes after it could claim to be complete and is
@@ -266,10 +310,12 @@ func (r *reign) commit(ctx context.Context) {
 		for _, id := range p.agents {
 			r.locked[id] = true
 		}
+		ctx, span := p.trace(ctx)
 		c := &commit{part: p, ended: make(chan struct{}), wait: r.o.Store.Begin(ctx, r.epoch, p.Effects, after)}
 		r.underway = append(r.underway, c)
 		go func() {
 			_, _ = c.wait() // whose result is asked for again
+			span.End()
 			close(c.ended)
 		}()
 	}
@@ -388,7 +434,7 @@ func (r *reign) readStreaming(ctx context.Context) {
 		switch {
 		case err == nil:
 			failing = false
-			emit(failover.Streaming{Since: since})
+			emit(ctx, failover.Streaming{Since: since})
 		case ctx.Err() == nil && !failing:
 			failing = true
 			r.o.Log.Warn("the open streams cannot be read, trying again", "error", err)

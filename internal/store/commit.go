@@ -13,7 +13,7 @@ import (
 	"changeover/internal/store/internal/db"
 )
 
-// The channels of the doorbells. Notifications have no payload: who hears one reads the tables from where it was.
+// The channels of the doorbells. Who hears one reads the tables from where it was; the payload is empty, or names the trace that a commit is part of.
 const (
 	ChannelLog   = "changeover_log"   // the event log has grown, or commands were answered
 	ChannelInbox = "changeover_inbox" // a command was appended
@@ -106,7 +106,7 @@ func (s *Store) commit(ctx context.Context, tx pgx.Tx, epoch int64, e *failover.
 		}
 	}
 	if len(e.Events) > 0 || len(e.Results) > 0 {
-		if err := s.q.Notify(ctx, tx, ChannelLog); err != nil {
+		if err := s.q.Notify(ctx, tx, db.NotifyParams{Channel: ChannelLog, Payload: payloadOf(ctx, c)}); err != nil {
 			return Committed{}, nil, fmt.Errorf("notify the replicas: %w", err)
 		}
 	}

@@ -12,7 +12,7 @@
 //	wait for the commit before               see Store.Begin: two may be under way
 //	lock the head of the log                 so sequence numbers have no gaps
 //	COPY events                              committed_at is the database's clock just before
-//	new head, new term, NOTIFY               the doorbell rings once, with an empty payload
+//	new head, new term, NOTIFY               the doorbell rings once; its payload is empty, or names a trace
 //
 // Commits lock the lease row FOR KEY SHARE. A renewal does not change the row's key and goes on meanwhile; a takeover changes the
 // epoch, which is part of a key, and waits. So whoever has the lease knows that no older leader has anything under way.

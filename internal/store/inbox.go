@@ -126,7 +126,7 @@ func (s *Store) writeCommands(ctx context.Context, tx pgx.Tx, in []submission, o
 			return err
 		}
 	}
-	if err := s.q.Notify(ctx, tx, ChannelInbox); err != nil {
+	if err := s.q.Notify(ctx, tx, db.NotifyParams{Channel: ChannelInbox}); err != nil {
 		return err
 	}
 	return s.writeAudits(ctx, tx, entries)

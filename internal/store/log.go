@@ -275,7 +275,7 @@ func (s *Store) Listen(ctx context.Context, channels []string, wake func(channel
 	const least = 100 * time.Millisecond
 	for backoff := least; ; backoff = min(2*backoff, listenBackoff) {
 		began := time.Now()
-		err := listen(ctx, url, channels, wake)
+		err := listen(ctx, url, channels, s.opts.Traced, wake)
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // the end of ctx is how listening ends
 		}
@@ -293,7 +293,7 @@ func (s *Store) Listen(ctx context.Context, channels []string, wake func(channel
 	}
 }
 
-func listen(ctx context.Context, url string, channels []string, wake func(string)) error {
+func listen(ctx context.Context, url string, channels []string, traced func(TracedCommit), wake func(string)) error {
 	config, err := connConfig(url) // anew, see newPool
 	if err != nil {
 		return err
@@ -321,6 +321,11 @@ func listen(ctx context.Context, url string, channels []string, wake func(string
 		cancel()
 		switch {
 		case err == nil:
+			if traced != nil && n.Payload != "" {
+				if c, ok := parsePayload(n.Payload); ok {
+					traced(c)
+				}
+			}
 			wake(n.Channel)
 		case ctx.Err() != nil:
 			return ctx.Err()

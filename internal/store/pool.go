@@ -6,17 +6,20 @@ import (
 	"sync"
 	"time"
 
+	"github.com/exaring/otelpgx"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // pool is a pool of connections that can be left behind with all that is in it. pgx keeps the place of a connection on which nothing is said any
 // more for the fifteen seconds of a polite end; when the way to the database swallows everything, all places are soon taken by such.
 type pool struct {
-	url   string
-	conns int
+	url    string
+	conns  int
+	tracer pgx.QueryTracer // nil: none
 
 	mu      sync.Mutex
 	current *pgxpool.Pool
@@ -25,8 +28,13 @@ type pool struct {
 	leaving sync.WaitGroup
 }
 
-func newPool(url string, conns int) (*pool, error) {
+func newPool(url string, conns int, traces trace.TracerProvider) (*pool, error) {
 	p := &pool{url: url, conns: conns}
+	if traces != nil {
+		// The names of our statements say what they do; nothing of what is stored leaves with them.
+		p.tracer = otelpgx.NewTracer(otelpgx.WithTracerProvider(traces), otelpgx.WithTrimSQLInSpanName(), otelpgx.WithDisableAcquireTracer(),
+			otelpgx.WithDisableConnectionDetailsInAttributes(), otelpgx.WithDisableSQLStatementInAttributes())
+	}
 	var err error
 	p.current, err = p.make()
 	return p, err
@@ -38,6 +46,7 @@ func (p *pool) make() (*pgxpool.Pool, error) {
 		return nil, fmt.Errorf("database URL: %w", redact(err))
 	}
 	configure(config.ConnConfig)
+	config.ConnConfig.Tracer = p.tracer
 	config.MaxConns = int32(p.conns)
 	config.PingTimeout = connectTimeout
 	// Read anew each time: passwords and certificates, which stand in files that the URL names, are replaced while the program runs.
@@ -45,6 +54,7 @@ func (p *pool) make() (*pgxpool.Pool, error) {
 		fresh, err := connConfig(p.url)
 		if err == nil {
 			*conn = *fresh
+			conn.Tracer = p.tracer
 		}
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"changeover/internal/store/internal/db"
 )
@@ -61,6 +62,10 @@ type Options struct {
 	History time.Duration
 	Log     *slog.Logger
 	Metrics *Metrics // nil: none
+	// Traces gets a span of each statement below one of its caller's; nil: none.
+	Traces trace.TracerProvider
+	// Traced is told of commits of any replica that are part of a trace, as [Store.Listen] hears of them; nil: nobody is.
+	Traced func(TracedCommit)
 }
 
 // Metrics counts what goes wrong between the program and its database.
@@ -130,14 +135,14 @@ func Open(_ context.Context, opts Options) (*Store, error) {
 	s.redeems = newBatcher(s.redeemTickets, ticketBatch, ticketGather)
 	s.issues.each, s.redeems.each = ticketEach, ticketEach
 	var err error
-	if s.pool, err = newPool(opts.URL, opts.MaxConns); err != nil {
+	if s.pool, err = newPool(opts.URL, opts.MaxConns, opts.Traces); err != nil {
 		return nil, err
 	}
-	if s.leader, err = newPool(opts.URL, leaderConns); err != nil {
+	if s.leader, err = newPool(opts.URL, leaderConns, opts.Traces); err != nil {
 		s.pool.Close()
 		return nil, err
 	}
-	if s.lease, err = newPool(opts.URL, leaseConns); err != nil {
+	if s.lease, err = newPool(opts.URL, leaseConns, opts.Traces); err != nil {
 		s.pool.Close()
 		s.leader.Close()
 		return nil, err

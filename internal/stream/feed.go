@@ -196,6 +196,9 @@ func (h *Hub) sent(c *conn, frames []*frame) {
 			continue
 		}
 		h.metrics.sent(f.name, 1)
+		if f.delivery != nil {
+			f.delivery.wrote(now)
+		}
 		if f.position.Seq > c.measureFrom {
 			h.metrics.delivery.Observe(max(0, now.Sub(f.committed).Seconds()))
 		}

@@ -43,6 +43,7 @@ type frame struct {
 	position  store.Position
 	agentID   string
 	committed time.Time // zero: not from the live log, nothing to measure
+	delivery  *delivery // nil: nothing is traced
 }
 
 // The fields of an event, as the library writes them: id, data, event, each on a line of its own.

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"changeover/internal/store"
@@ -54,7 +55,8 @@ type Options struct {
 	Fresh func(seq int64, limit int) []store.LogEvent
 	// CCPURL is the address of a failover group's Contact Control Panel in a Region, for snapshots; empty: not configured.
 	CCPURL  func(group, region string) string
-	Replica string // of the registry
+	Replica string       // of the registry
+	Tracer  trace.Tracer // of the deliveries that [Hub.Expect] tells of; nil: none
 }
 
 // Hub serves event streams from the store's log. It tails the log, keeps its recent part and every agent's view in
@@ -72,6 +74,8 @@ type Hub struct {
 	bell     chan struct{} // rung when the log may have grown; one is enough
 	prefix   string        // of the ids of connections: no two processes share it
 	running  atomic.Bool
+
+	tracing tracing
 
 	wg sync.WaitGroup // of open connections and their writers
 
@@ -115,6 +119,8 @@ func New(o Options) *Hub {
 		polled:  make(chan struct{}),
 		conns:   make(map[uint64]*conn),
 		agents:  make(map[string]*conn),
+
+		tracing: tracing{tracer: o.Tracer},
 	}
 	h.registry = newRegistry(o.Store, o.Replica, h.connections, o.Log)
 	return h
@@ -146,6 +152,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	h.mu.Unlock()
 	h.abortAll(closedStopped)
 	h.wg.Wait()
+	h.tracing.stop()
 	h.encoder.close()
 	h.registry.flush(context.WithoutCancel(ctx))
 	return err

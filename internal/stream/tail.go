@@ -253,6 +253,7 @@ func (h *Hub) wake() {
 func (h *Hub) apply(logID string, rows []store.LogEvent) {
 	// In parts: the first streams hear their events while the last ones' are prepared, and nobody who connects meanwhile waits
 	// for a shift of a whole floor.
+	delivery := h.tracing.begin(rows)
 	for part := range slices.Chunk(rows, applyPart) {
 		data := make([]*eventData, len(part))
 		events := make([]*sse.Event, len(part))
@@ -262,6 +263,9 @@ func (h *Hub) apply(logID string, rows []store.LogEvent) {
 			events[i] = h.eventOf(logID, &part[i], valid)
 		}
 		frames := h.framesOf(part, events)
+		for _, f := range frames {
+			f.delivery = delivery
+		}
 		h.mu.Lock()
 		for len(frames) > 0 {
 			n := 1 // an agent's events that follow each other, as those of a shift do, are told together: one write, not two

@@ -217,7 +217,7 @@ func start(t *testing.T, tdgs int, change func(*bench, *Options)) *bench {
 	return b
 }
 
-func (b *bench) emit(o failover.Observation) {
+func (b *bench) emit(_ context.Context, o failover.Observation) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.seen = append(b.seen, seen{time.Since(b.start), o})

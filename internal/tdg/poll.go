@@ -5,6 +5,9 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 )
 
 // patience is how long one Region waits for the other.
@@ -23,10 +26,13 @@ func (r result[T]) good() bool { return r.done && r.err == nil }
 // question is asked of every Region again and again.
 type question[T any] struct {
 	regions int
-	first   time.Duration                                       // until the first tick
-	every   func() time.Duration                                // from one tick to the next
-	ask     func(ctx context.Context, region int) (T, error)    // asks one Region; ends with ctx
-	hear    func(tick time.Time, results []result[T], late int) // takes the results of a round; late is -1, or the Region whose result came after it
+	first   time.Duration                                                            // until the first tick
+	every   func() time.Duration                                                     // from one tick to the next
+	ask     func(ctx context.Context, region int) (T, error)                         // asks one Region; ends with ctx
+	hear    func(ctx context.Context, tick time.Time, results []result[T], late int) // takes the results of a round; late is -1, or the Region whose result came after it
+
+	name   string       // of a round in traces
+	tracer trace.Tracer // nil: none
 }
 
 // poll asks the question until ctx ends, and returns when no request is under way any more. hear is called from
@@ -53,6 +59,8 @@ func (q *question[T]) poll(ctx context.Context) {
 	patient := time.NewTimer(0)
 	defer patient.Stop()
 
+	round, span := ctx, trace.Span(noop.Span{}) // ctx of the round that began last
+	defer func() { span.End() }()
 	conclude := func(now time.Time) {
 		answers := 0
 		for i, r := range results {
@@ -67,7 +75,8 @@ func (q *question[T]) poll(ctx context.Context) {
 			return
 		}
 		open = false
-		q.hear(tick, results, -1)
+		q.hear(round, tick, results, -1)
+		span.End()
 	}
 
 	for {
@@ -85,6 +94,11 @@ func (q *question[T]) poll(ctx context.Context) {
 				conclude(now)
 			}
 			tick, hold, open = now, now.Add(patience), true
+			span.End()
+			if q.tracer != nil {
+				round, span = q.tracer.Start(ctx, q.name, trace.WithNewRoot())
+			}
+			round := round
 			for i := range q.regions {
 				results[i] = result[T]{}
 				// One that is under way although another Region has answered since is not waited for again. If none
@@ -97,7 +111,7 @@ func (q *question[T]) poll(ctx context.Context) {
 				}
 				pending[i] = true
 				asking.Go(func() {
-					value, err := q.ask(ctx, i)
+					value, err := q.ask(round, i)
 					replies <- reply{i, result[T]{done: true, value: value, err: err}}
 				})
 			}
@@ -117,7 +131,7 @@ func (q *question[T]) poll(ctx context.Context) {
 			case ctx.Err() != nil:
 				return
 			case !open:
-				q.hear(tick, results, in.region)
+				q.hear(round, tick, results, in.region)
 			case !now.Before(hold): // the first answer, and late: the others get their second from here
 				hold = now.Add(patience)
 				patient.Reset(patience)

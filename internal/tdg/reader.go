@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"changeover/internal/connect"
 	"changeover/internal/failover"
 )
@@ -44,7 +46,8 @@ type Options struct {
 	// clients, divided by the failover groups that share them.
 	RequestsPerSecond float64
 
-	Log *slog.Logger
+	Log    *slog.Logger
+	Tracer trace.Tracer // of the rounds; nil: none
 }
 
 // Reader reads the traffic distribution groups of a failover group from its Regions. All methods may be called from any
@@ -79,7 +82,7 @@ func (r *Reader) SetKnown(tdgs []failover.TDGInfo) {
 
 // Run reads until ctx ends, and returns when all its goroutines are gone. What it finds goes to emit, which is called from
 // several goroutines, may block (the reads of that group then wait), and must return when ctx ends.
-func (r *Reader) Run(ctx context.Context, emit func(failover.Observation)) {
+func (r *Reader) Run(ctx context.Context, emit func(context.Context, failover.Observation)) {
 	r.mu.Lock()
 	known := r.known
 	r.mu.Unlock()
@@ -105,9 +108,10 @@ func (r *Reader) Run(ctx context.Context, emit func(failover.Observation)) {
 			in := r.o.Instances[region]
 			return in.Client.ListTrafficDistributionGroups(ctx, in.ID)
 		},
-		hear: func(tick time.Time, results []result[[]connect.TDGSummary], late int) {
-			n.hearList(ctx, tick, results, late)
+		hear: func(round context.Context, tick time.Time, results []result[[]connect.TDGSummary], late int) {
+			n.hearList(ctx, round, tick, results, late)
 		},
+		name: "poll traffic distribution groups", tracer: r.o.Tracer,
 	}
 	list.poll(ctx)
 	n.reading.Wait()
@@ -116,7 +120,7 @@ func (r *Reader) Run(ctx context.Context, emit func(failover.Observation)) {
 // run is what one Run knows. Its fields belong to the goroutine that lists, unless it is said otherwise.
 type run struct {
 	*Reader
-	emit       func(failover.Observation)
+	emit       func(context.Context, failover.Observation)
 	listed     map[string]failover.TDGInfo // as was last emitted, or was known before
 	complete   bool                        // a Region has listed the groups in this run
 	groups     map[string]*group           // that are being read
@@ -174,6 +178,7 @@ func (n *run) read(ctx context.Context, infos []failover.TDGInfo) {
 				return n.o.Instances[region].Client.GetTrafficDistribution(ctx, info.ARN)
 			},
 			hear: g.hear,
+			name: "poll traffic distribution", tracer: n.o.Tracer,
 		}
 		n.reading.Go(func() {
 			defer n.count.Add(-1)
@@ -183,8 +188,8 @@ func (n *run) read(ctx context.Context, infos []failover.TDGInfo) {
 	}
 }
 
-// hearList takes what the Regions say about the groups that there are.
-func (n *run) hearList(ctx context.Context, tick time.Time, results []result[[]connect.TDGSummary], late int) {
+// hearList takes what the Regions say about the groups that there are, in a round; what begins by it ends with ctx.
+func (n *run) hearList(ctx, round context.Context, tick time.Time, results []result[[]connect.TDGSummary], late int) {
 	ends := outcomes(results)
 	n.complaints.hear(n.Reader, ends)
 	if late >= 0 && !ends[late].says() {
@@ -193,7 +198,7 @@ func (n *run) hearList(ctx context.Context, tick time.Time, results []result[[]c
 	verdict := judge(ends)
 	if o, ok := n.access.tell(verdict, failover.SetupObserved{Group: n.o.Group},
 		"the traffic distribution groups of failover group "+n.o.Group, connect.OpListTrafficDistributionGroups); ok {
-		n.emit(o)
+		n.emit(round, o)
 	}
 	if verdict.answers == 0 || late >= 0 && !results[late].good() {
 		return
@@ -222,7 +227,7 @@ func (n *run) hearList(ctx context.Context, tick time.Time, results []result[[]c
 		o.TDGs = append(o.TDGs, info)
 	}
 	slices.SortFunc(o.TDGs, func(a, b failover.TDGInfo) int { return strings.Compare(a.ID, b.ID) })
-	n.emit(o) // before the first round of a new group
+	n.emit(round, o) // before the first round of a new group
 	for id, g := range n.groups {
 		if _, ok := listed[id]; !ok && n.gone(id) {
 			g.cancel()
@@ -249,7 +254,7 @@ func readable(status string) bool {
 }
 
 // hear takes what the Regions say about a group's distribution.
-func (g *group) hear(tick time.Time, results []result[connect.TrafficDistribution], late int) {
+func (g *group) hear(ctx context.Context, tick time.Time, results []result[connect.TrafficDistribution], late int) {
 	ends := outcomes(results)
 	g.complaints.hear(g.Reader, ends)
 	if late >= 0 && !ends[late].says() {
@@ -259,7 +264,7 @@ func (g *group) hear(tick time.Time, results []result[connect.TrafficDistributio
 	what := "traffic distribution group " + g.info.ID
 	about := failover.SetupObserved{Group: g.o.Group, TDG: g.info.ID}
 	if o, ok := g.access.tell(verdict, about, what, connect.OpGetTrafficDistribution); ok {
-		g.emit(o)
+		g.emit(ctx, o)
 	}
 	missing := verdict.code == failover.CodeTDGNotFound
 	if was := g.missing.Load(); missing || was && verdict.answers > 0 {
@@ -268,7 +273,7 @@ func (g *group) hear(tick time.Time, results []result[connect.TrafficDistributio
 			about.Message = what + " is not found"
 		}
 		g.missing.Store(missing)
-		g.emit(about)
+		g.emit(ctx, about)
 	}
 	if verdict.answers == 0 || late >= 0 && !results[late].good() {
 		return
@@ -284,7 +289,7 @@ func (g *group) hear(tick time.Time, results []result[connect.TrafficDistributio
 			})
 		}
 	}
-	g.emit(o)
+	g.emit(ctx, o)
 }
 
 // distribution keeps nil, which is unknown.

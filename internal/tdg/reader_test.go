@@ -484,7 +484,7 @@ func TestSlowConsumer(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			New(o).Run(ctx, func(o failover.Observation) {
+			New(o).Run(ctx, func(_ context.Context, o failover.Observation) {
 				select {
 				case queue <- o:
 				case <-ctx.Done():

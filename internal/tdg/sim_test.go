@@ -66,7 +66,7 @@ func startChain(t *testing.T, config connectsim.Config) *chain {
 	reader := tdg.New(o)
 	go func() {
 		defer close(stopped)
-		reader.Run(ctx, c.step)
+		reader.Run(ctx, func(_ context.Context, o failover.Observation) { c.step(o) })
 	}()
 	t.Cleanup(func() {
 		cancel()

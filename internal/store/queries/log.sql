@@ -22,7 +22,7 @@ VALUES (@seq, @epoch, @day, @committed_at, @time, @type, @agent_id, @failover_gr
 SELECT clock_timestamp()::timestamptz AS now;
 
 -- name: Notify :exec
-SELECT pg_notify(@channel, '');
+SELECT pg_notify(@channel, @payload);
 
 -- name: Head :one
 SELECT log_id, epoch, seq, oldest_seq FROM event_log;

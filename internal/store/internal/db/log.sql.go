@@ -272,11 +272,16 @@ func (q *Queries) MaintainEventPartitions(ctx context.Context, db DBTX, arg Main
 }
 
 const notify = `-- name: Notify :exec
-SELECT pg_notify($1, '')
+SELECT pg_notify($1, $2)
 `
 
-func (q *Queries) Notify(ctx context.Context, db DBTX, channel string) error {
-	_, err := db.Exec(ctx, notify, channel)
+type NotifyParams struct {
+	Channel string
+	Payload string
+}
+
+func (q *Queries) Notify(ctx context.Context, db DBTX, arg NotifyParams) error {
+	_, err := db.Exec(ctx, notify, arg.Channel, arg.Payload)
 	return err
 }
 
