@@ -104,6 +104,21 @@ Durations are written with a unit: ` + "`500ms`, `10s`, `5m`, `24h`" + `.
 			list(&b, comments, f.Type.Elem(), key+"[]")
 		}
 	}
+	b.WriteString(`
+## Traces
+
+Off unless one of the first two is set. Those who collect traces know these variables by OpenTelemetry's own
+[names](https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/), which is why they are not in the file. What the traces show: [operations](operations.md#traces).
+
+| variable | default | meaning |
+|---|---|---|
+| ` + "`OTEL_EXPORTER_OTLP_ENDPOINT`" + ` | | Where a collector takes OTLP over HTTP (protobuf), such as ` + "`http://collector:4318`" + `; ` + "`/v1/traces`" + ` is added. |
+| ` + "`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`" + ` | | The same for traces alone, with the path; goes before the one above. |
+| ` + "`OTEL_EXPORTER_OTLP_HEADERS`" + ` | | Sent along, such as a key of the collector's. Also ` + "`OTEL_EXPORTER_OTLP_CERTIFICATE`, `…_TIMEOUT`, `…_COMPRESSION`" + ` and their ` + "`…_TRACES_…`" + `. |
+| ` + "`OTEL_SERVICE_NAME`" + ` | ` + "`changeover`" + ` | Names the service in traces; ` + "`OTEL_RESOURCE_ATTRIBUTES`" + ` adds to it. |
+| ` + "`OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG`" + ` | ` + "`parentbased_always_on`" + ` | Which traces are kept: ` + "`parentbased_traceidratio` with `0.01`" + `, say. |
+| ` + "`OTEL_SDK_DISABLED`" + ` | ` + "`false`" + ` | ` + "`true`" + ` turns traces off. So does ` + "`OTEL_TRACES_EXPORTER=none`" + `. |
+`)
 	return b.String()
 }
 
