@@ -2,6 +2,7 @@ package app
 
 import (
 	"encoding/hex"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -85,10 +86,11 @@ func newReceiver(t *testing.T) *receiver {
 	return r
 }
 
-// below are the spans of a name with a parent.
+// below are the spans of a name with a parent, or with a link to it.
 func (r *receiver) below(parent span, name string) (found []span) {
 	for _, s := range r.spans {
-		if s.parent() == parent.id() && strings.HasPrefix(s.Name, name) {
+		linked := slices.ContainsFunc(s.Links, func(l *otlp.Span_Link) bool { return hex.EncodeToString(l.SpanId) == parent.id() })
+		if (s.parent() == parent.id() || linked) && strings.HasPrefix(s.Name, name) {
 			found = append(found, s)
 		}
 	}
@@ -146,7 +148,7 @@ func TestTraces(t *testing.T) {
 							delivered[d.instance] = true
 						}
 						require.Equal(t, "the-service", d.service)
-						require.Equal(t, poll.TraceId, d.TraceId)
+						require.Equal(t, commit.TraceId, d.TraceId)
 					}
 					calls, statements := r.below(poll, "Amazon Connect "), r.below(commit, "")
 					return len(delivered) == 2 && len(calls) > 0 && calls[0].attribute("cloud.region") != "" && len(statements) > 4 &&
@@ -155,8 +157,8 @@ func TestTraces(t *testing.T) {
 			})
 		})
 	}
-	require.True(t, whole("poll traffic distribution"), "no trace of the detection: %v", r.names())
-	require.True(t, whole("read contacts"), "no trace of the completion: %v", r.names())
+	require.True(t, whole("poll traffic distribution"), "no trace of the detection:\n%v", r)
+	require.True(t, whole("read contacts"), "no trace of the completion:\n%v", r)
 	for _, a := range floor.Agents() {
 		require.NotContains(t, string(r.raw), a.ID)
 		require.NotContains(t, string(r.raw), a.Username)
@@ -166,14 +168,16 @@ func TestTraces(t *testing.T) {
 	}
 }
 
-// names are those of all spans.
-func (r *receiver) names() (all []string) {
+// String lists the spans from decisions on.
+func (r *receiver) String() string {
+	var b strings.Builder
 	for _, s := range r.spans {
-		if !slices.Contains(all, s.Name) {
-			all = append(all, s.Name)
+		switch s.Name {
+		case "decide", "commit", "deliver":
+			fmt.Fprintln(&b, s.instance, s.Name, s.id(), "of", s.parent(), s.attribute("changeover.events"), s.attribute("changeover.writes"), len(s.Links))
 		}
 	}
-	return all
+	return b.String()
 }
 
 // Without a receiver there are no traces; what Changeover cannot do is refused at the start.

@@ -3,8 +3,6 @@ package orchestrator
 import (
 	"slices"
 
-	"go.opentelemetry.io/otel/trace"
-
 	"changeover/internal/failover"
 )
 
@@ -42,7 +40,7 @@ type queue struct {
 	rosters map[*failover.TDG]int64        // whose lists of members wait until all entries before this one have been taken
 	listed  map[string]failover.RosterPass // as committed, by traffic distribution group
 
-	causes []trace.Span // of the decisions of which something is in the queue
+	causes []cause // of what is in the queue; first one that tells events, if any does
 }
 
 // entry is everything of one agent.
@@ -72,7 +70,7 @@ type part struct {
 	failover.Effects
 	agents    []string // whose rows it locks
 	committed []func()
-	causes    []trace.Span
+	causes    []cause
 }
 
 // shared says whether the part writes rows that are no agent's.

@@ -227,16 +227,25 @@ func (r *reign) observe(ctx context.Context, o observation) {
 		r.take(ctx, o.Observation)
 		return
 	}
-	began, before := time.Now(), r.queue.weight()
+	began, before, events := time.Now(), r.queue.weight(), r.queue.events
 	r.take(ctx, o.Observation)
 	if r.queue.weight() == before {
 		return
 	}
 	_, span := o.span.TracerProvider().Tracer(tracerName).Start(trace.ContextWithSpan(ctx, o.span), "decide", trace.WithTimestamp(began))
 	span.End()
-	if len(r.queue.causes) < maxCauses {
-		r.queue.causes = append(r.queue.causes, span)
+	switch causes := r.queue.causes; {
+	case r.queue.events > events && (len(causes) == 0 || !causes[0].tells):
+		r.queue.causes = slices.Insert(causes, 0, cause{span, true})
+	case len(causes) < maxCauses:
+		r.queue.causes = append(causes, cause{span, r.queue.events > events})
 	}
+}
+
+// cause is a decision that has to be committed.
+type cause struct {
+	trace.Span
+	tells bool // events
 }
 
 const (
@@ -244,7 +253,7 @@ const (
 	maxCauses  = 32 // that a commit names
 )
 
-// trace begins the span of a commit: below that of the first observation that made it, with links to the others.
+// trace begins the span of a commit: below that of the first decision in it that tells events, or of the first, with links to the others.
 func (p *part) trace(ctx context.Context) (context.Context, trace.Span) {
 	if len(p.causes) == 0 {
 		return ctx, trace.SpanFromContext(ctx)
@@ -253,7 +262,7 @@ func (p *part) trace(ctx context.Context) (context.Context, trace.Span) {
 	for _, c := range p.causes[1:] {
 		links = append(links, trace.Link{SpanContext: c.SpanContext()})
 	}
-	return p.causes[0].TracerProvider().Tracer(tracerName).Start(trace.ContextWithSpan(ctx, p.causes[0]), "commit", trace.WithLinks(links...),
+	return p.causes[0].TracerProvider().Tracer(tracerName).Start(trace.ContextWithSpan(ctx, p.causes[0].Span), "commit", trace.WithLinks(links...),
 		trace.WithAttributes(attribute.Int("changeover.events", len(p.Events)), attribute.Int("changeover.agents", len(p.agents))))
 }
 
