@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,6 +10,9 @@ import (
 
 	"changeover/internal/connectsim"
 )
+
+// ownPages is the origin of the pages that those who look at the demo write themselves.
+const ownPages = "http://localhost:8000"
 
 var guideText = template.Must(template.New("").Parse(`
 Changeover is running: {{.Agents}} agents at work in {{.East}}, and {{.West}} stands by.
@@ -24,6 +28,12 @@ Open a desktop in your browser, and leave it open when you shift
       {{.Username}}{{if .OnCall}}, who is on a call. It lasts until you end it, and clear it, in the desktop{{end}}
   {{.Desktop}}/?agent={{.IdleID}}
       {{.Idle}}, who takes contacts as everybody does
+
+A page of your own (docs/desktops.md, Ten minutes): serve its folder by  python3 -m http.server 8000
+
+  {{.Own}}/eventsource.html?{{.Query}}
+  {{.Own}}/bridge.html?{{.Query}}&{{.Panels}}
+  node watch.mjs {{.Service}} {{.AgentID}}
 
 Look at it
 
@@ -77,6 +87,8 @@ func (d *demo) guide(out io.Writer, f *follower, at addresses, configFile, logFi
 		// The ARN: a bare id resolves only in the Region of the source instance.
 		"TDG": "arn:aws:connect:" + east + ":" + account + ":traffic-distribution-group/" + connectsim.DefaultTDGID, "Command": d.command,
 		"Server": filepath.Join(filepath.Dir(d.command), "server"),
+		"Own":    ownPages, "Query": url.Values{"service": {at.service}, "agent": {watched.ID}}.Encode(),
+		"Panels": url.Values{"primary": {at.panels[0] + "?agent=" + watched.ID}, "secondary": {at.panels[1] + "?agent=" + watched.ID}, "login": {at.simulator}}.Encode(),
 	}); err != nil {
 		panic(err) // the template is wrong
 	}

@@ -269,7 +269,7 @@ var configuration = template.Must(template.New("").Parse(`# The configuration of
 http: {listen: "{{.Listen}}"}
 database: {url: "{{.Database}}"}
 auth: {mode: none}
-cors: {allowedOrigins: ["{{.Desktop}}"]}
+cors: {allowedOrigins: ["{{.Desktop}}", "{{.Own}}"]}
 stream: {drain: 500ms}
 {{.Poll}}
 failoverGroups:
@@ -297,7 +297,7 @@ func (d *demo) configure(ctx context.Context, database string, at addresses) (st
 	var text strings.Builder
 	if err := configuration.Execute(&text, map[string]any{
 		"Listen": address, "Database": database, "Poll": d.poll, "Regions": []string{east, west},
-		"Instance": connectsim.DefaultInstanceID, "Simulator": at.simulator, "Panels": at.panels, "Desktop": at.desktop,
+		"Instance": connectsim.DefaultInstanceID, "Simulator": at.simulator, "Panels": at.panels, "Desktop": at.desktop, "Own": ownPages,
 	}); err != nil {
 		return "", nil, fmt.Errorf("write the configuration: %w", err)
 	}
