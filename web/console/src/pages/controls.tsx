@@ -1,5 +1,6 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { api, data, idempotency, type FailoverGroup, type Schemas } from "../api";
+import { stateWord } from "../contacts";
 import { count, duration, plural, time } from "../format";
 import { now } from "../clock";
 import { useLive } from "../live";
@@ -114,7 +115,7 @@ const columns: Column<Planned>[] = [
   { name: "from", title: "Works in", width: "8rem", cell: (a) => <>{a.fromRegion ?? "–"}{a.stale && <> <Pill mood="bad" title="The Region does not answer">stale</Pill></>}</> },
   {
     name: "contacts", title: "Would wait for", width: "minmax(14rem, 2fr)",
-    cell: (a) => a.contacts.length === 0 ? "–" : a.contacts.map((c) => `${c.channel} ${c.state === "ENDED" ? "after-contact work" : c.state}${c.stateSince ? ` for ${duration(now.value - new Date(c.stateSince).getTime())}` : ""}`).join(", "),
+    cell: (a) => a.contacts.length === 0 ? "–" : a.contacts.map((c) => `${c.channel.toLowerCase()}, ${stateWord(c.state)}${c.stateSince ? ` for ${duration(now.value - new Date(c.stateSince).getTime())}` : ""}`).join("; "),
   },
   { name: "read", title: "Read", width: "7.5rem", cell: (a) => a.readAt ? <><Ago at={a.readAt} /> ago</> : "never" },
   { name: "stream", title: "Desktop", width: "8rem", cell: (a) => a.reports ? "reports" : a.streaming ? "hears" : "not there" },
