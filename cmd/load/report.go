@@ -371,6 +371,9 @@ func (r *report) print(to io.Writer) {
 	line("shift, CPU seconds", func(n string) string { return fmt.Sprintf("%.2f", r.Shift.CPU[n]) })
 	line("of those from the poll to the last event", func(n string) string { return fmt.Sprintf("%.2f", r.MovingCPU[n]) })
 	line("the same, µs per agent", func(n string) string { return fmt.Sprintf("%.0f", 1e6*r.MovingCPU[n]/float64(r.Agents)) })
+	line("above what it uses at rest, µs per agent", func(n string) string {
+		return fmt.Sprintf("%.0f", 1e6*(r.MovingCPU[n]-r.MovingSeconds*r.Idle.CPU[n]/r.Idle.Seconds)/float64(r.Agents))
+	})
 	line("after it, MiB resident", func(n string) string { return fmt.Sprint(r.Shift.Memory[n] >> 20) })
 	w.Flush()
 	fmt.Fprintf(to, "\nDuring the shift everything else on the machine used %.1f CPU seconds, %.1f of them in the %.1f s from the poll to the last event, and its host took %.1f; all should be small.\n",
