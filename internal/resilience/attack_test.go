@@ -83,12 +83,12 @@ func TestARoleWithoutRights(t *testing.T) {
 	<-r.hears("permission denied for table goose_db_version")
 	execute(t, owner, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO service")
 	<-r.hears("permission denied for table leases")
-	execute(t, owner, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO service; REVOKE UPDATE ON failovers FROM service")
+	execute(t, owner, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO service; REVOKE INSERT, UPDATE ON failovers FROM service")
 	<-r.hears(`"msg":"deciding"`)
 	c.shift()
 	<-r.hears("permission denied for table failovers")
 	require.Zero(t, query[int](t, owner, "SELECT count(*) FROM events WHERE type = 'failoverDetected'"))
-	execute(t, owner, "GRANT UPDATE ON failovers TO service")
+	execute(t, owner, "GRANT INSERT, UPDATE ON failovers TO service")
 	c.settle()
 }
 

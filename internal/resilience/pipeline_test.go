@@ -54,7 +54,9 @@ func TestALeaderLostWithTwoCommitsUnderWay(t *testing.T) {
 				url := postgrestest.NewDatabase(t)
 				execute(t, url, holding)
 				c := newCluster(t, connectsim.Config{Seed: 1, Agents: people, RoutingProfiles: 20, UpdateWindow: 1}, url)
-				c.start(2, url, func(cfg *config.Config) { cfg.Poll.DistributionInterval = 4 * time.Second })
+				c.start(2, url, func(cfg *config.Config) { // what is written of a group or a Region has no other transaction beside it, either
+					cfg.Poll.DistributionInterval, cfg.Poll.AgentInterval = 5*time.Second, time.Minute
+				})
 				c.open(20)
 				leader := c.leader()
 				before := query[int64](t, url, "SELECT seq FROM event_log")
@@ -70,7 +72,7 @@ func TestALeaderLostWithTwoCommitsUnderWay(t *testing.T) {
 				for tries := 1; ; tries++ { // if a Region's state has to be written, too, they come one after the other
 					execute(t, url, "UPDATE hold SET point = $1", tt.point)
 					c.shift()
-					for deadline := time.Now().Add(8 * time.Second); !underWay() && time.Now().Before(deadline); {
+					for deadline := time.Now().Add(12 * time.Second); !underWay() && time.Now().Before(deadline); {
 						pause(5 * time.Millisecond)
 					}
 					if underWay() {
