@@ -66,7 +66,7 @@ func TestBrowser(t *testing.T) {
 		"setup":    {},
 		"late":     {},
 		"pause":    {},
-		"lag":      {lag: 5 * time.Second},
+		"lag":      {lag: 20 * time.Second},
 		"disagree": {lag: 24 * time.Hour, confirmWithin: 2 * time.Second},
 		"single":   {},
 	} {
@@ -288,7 +288,7 @@ func (s *stack) idle(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close(ctx)
-	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		for _, sql := range []string{
 			`UPDATE leases SET epoch = epoch + 1, expires_at = '-infinity'`,
 			`UPDATE connections SET since = since - interval '1 h'`,
@@ -302,6 +302,10 @@ func (s *stack) idle(ctx context.Context) error {
 		}
 		return nil
 	})
+	for leading := false; err == nil && !leading; {
+		err = conn.QueryRow(ctx, `SELECT expires_at > clock_timestamp() FROM leases, pg_sleep(0.05)`).Scan(&leading)
+	}
+	return err
 }
 
 func (s *stack) logged() string {
