@@ -61,10 +61,17 @@ func (g *region) next(now time.Time) (*task, time.Duration) {
 		g.split = g.split[:n-1]
 		return g.take(job{items: items}, false), 0
 	}
+	if now.Before(g.idle) { // found out by another worker; all of them are woken together, and it takes a look at every agent
+		return nil, g.idle.Sub(now)
+	}
 	if t := g.nextPlanned(now); t != nil {
 		return t, 0
 	}
-	return g.nextRotation(now)
+	t, wait := g.nextRotation(now)
+	if t == nil {
+		g.idle = now.Add(wait)
+	}
+	return t, wait
 }
 
 // nextPlanned is the next read of the immediate pass, planned anew when there are agents whom the plan does not cover.

@@ -42,6 +42,7 @@ type region struct {
 	failed  int              // failures in a row
 	yielded time.Time        // no rotation read before this, so that the sweep gets its share
 	turns   int              // rotation reads since the last yield
+	idle    time.Time        // there is nothing to read before this, unless the workers are woken
 
 	sweptAt time.Time // when the last complete sweep ended
 
@@ -68,7 +69,7 @@ func (g *region) reset() {
 	defer g.mu.Unlock()
 	g.items, g.order, g.jobs, g.split = map[string]*item{}, nil, nil, nil
 	g.flying, g.replan, g.failed, g.turns = 0, false, 0, 0
-	g.paused, g.yielded, g.sweptAt = time.Time{}, time.Time{}, time.Time{}
+	g.paused, g.yielded, g.sweptAt, g.idle = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	for _, p := range g.profiles {
 		p.filteredAt = time.Time{}
 	}
@@ -86,6 +87,7 @@ func (g *region) run(ctx context.Context, emit func(context.Context, failover.Ob
 
 // wake tells the drain workers; g.mu is held.
 func (g *region) wake() {
+	g.idle = time.Time{}
 	close(g.changed)
 	g.changed = make(chan struct{})
 }
