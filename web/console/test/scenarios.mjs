@@ -19,9 +19,7 @@ export async function shift(floor) {
   const summary = async () => (await floor.get(page, "/v1/summary")).items[0];
   const open = async (query = "") => floor.get(page, `/v1/open-failovers?limit=1000${query}`);
   await floor.until("the floor is known", summary, (s) => s.agents === agents.length && s.byState.active === agents.length);
-  await floor.until("the contacts are known", () => page.evaluate(async (to) => (await fetch("/v1/failover-groups/main/plan?limit=1", {
-    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ toRegion: to }),
-  })).json(), west), (p) => p.counts.waits === held.length && p.counts.unknown === 0);
+  await floor.until("the contacts are known", () => floor.plan(page, "?limit=1"), (p) => p.counts.waits === held.length && p.counts.unknown === 0);
   await overviewAgrees(floor, page, summary);
   await floor.look(page, "overview-calm");
 
@@ -154,10 +152,7 @@ export async function operations(floor) {
   const page = await floor.open(me, "controls");
 
   // The plan says what REST says.
-  const plan = (query = "") => page.evaluate(async ([to, query]) => {
-    const answer = await fetch(`/v1/failover-groups/main/plan${query}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ toRegion: to }) });
-    return answer.json();
-  }, [west, query]);
+  const plan = (query) => floor.plan(page, query);
   await floor.until("everybody is known", plan, (p) => p.counts.waits === 3 && p.counts.atOnce === agents.length - 3);
   await page.getByRole("group", { name: "Region" }).getByRole("button", { name: west }).click();
   const outcomes = page.getByRole("group", { name: "Outcome" });
