@@ -32,7 +32,7 @@ func newPool(url string, conns int, traces trace.TracerProvider) (*pool, error) 
 	p := &pool{url: url, conns: conns}
 	if traces != nil {
 		// The names of our statements say what they do; nothing of what is stored leaves with them.
-		p.tracer = otelpgx.NewTracer(otelpgx.WithTracerProvider(traces), otelpgx.WithTrimSQLInSpanName(), otelpgx.WithDisableAcquireTracer(),
+		p.tracer = otelpgx.NewTracer(otelpgx.WithTracerProvider(traces), otelpgx.WithDisableAcquireTracer(),
 			otelpgx.WithDisableConnectionDetailsInAttributes(), otelpgx.WithDisableSQLStatementInAttributes())
 	}
 	var err error
