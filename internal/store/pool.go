@@ -31,7 +31,7 @@ type pool struct {
 func newPool(url string, conns int, traces trace.TracerProvider) (*pool, error) {
 	p := &pool{url: url, conns: conns}
 	if traces != nil {
-		// The names of our statements say what they do; nothing of what is stored leaves with them.
+		// A span says which kind of statement it is; nothing of what is stored leaves with it.
 		p.tracer = otelpgx.NewTracer(otelpgx.WithTracerProvider(traces), otelpgx.WithDisableAcquireTracer(),
 			otelpgx.WithDisableConnectionDetailsInAttributes(), otelpgx.WithDisableSQLStatementInAttributes())
 	}
