@@ -17,9 +17,10 @@ const (
 	downForHeir
 	inPause
 	dismissals
+	thawed
 )
 
-var scenes = []scene{noScene, noScene, curt, curt, curt, downInPause, downForHeir, inPause, dismissals}
+var scenes = []scene{noScene, noScene, curt, curt, curt, downInPause, downForHeir, inPause, dismissals, thawed}
 
 // planScene returns when everything else may begin.
 func (s *sequence) planScene() time.Duration {
@@ -34,6 +35,8 @@ func (s *sequence) planScene() time.Duration {
 		return s.planInPause()
 	case dismissals:
 		return s.planDismissals()
+	case thawed:
+		return s.planThawed()
 	}
 	return 0
 }
@@ -155,4 +158,19 @@ func (s *sequence) planDismissals() time.Duration {
 	s.add(at, func() { s.dismiss(n[2]) }, "agent %d is removed", n[2])
 	s.add(at+s.duration(0, time.Second), func() { s.clear(contact) }, "cleared by agent %d", n[0])
 	return at
+}
+
+// planThawed: a leader who was frozen sees everybody leave when it wakes, as the one does who leads meanwhile, and can commit nothing of it (R19).
+func (s *sequence) planThawed() time.Duration {
+	s.add(0, func() {
+		old := s.leader()
+		old.freeze()
+		s.freeLease()
+		for deadline := time.Now().Add(4 * time.Second); s.leader() == old && time.Now().Before(deadline); {
+			<-time.After(10 * time.Millisecond)
+		}
+		s.everybodyLeaves()
+		old.thaw()
+	}, "the leader is frozen; when there is another one it is thawed, and everybody leaves")
+	return 2500 * time.Millisecond
 }
