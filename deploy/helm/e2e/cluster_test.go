@@ -105,7 +105,8 @@ current-context: here
 		"--token-auth-file="+c.path("tokens.csv"), "--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16",
 		"--endpoint-reconciler-type=none", "--kubelet-preferred-address-types=InternalIP")
 	c.eventually(t, "the apiserver is ready", func() bool { _, err := c.try("", "kubectl", "get", "--raw=/readyz"); return err == nil })
-	c.start(t, "kube-controller-manager", kubeconfig, "--service-account-private-key-file="+accounts, "--leader-elect=false", "--secure-port=0")
+	c.start(t, "kube-controller-manager", kubeconfig, "--service-account-private-key-file="+accounts, "--leader-elect=false", "--secure-port=0",
+		"--horizontal-pod-autoscaler-sync-period=2s")
 	c.start(t, "kube-scheduler", kubeconfig, "--leader-elect=false", "--secure-port=0")
 }
 

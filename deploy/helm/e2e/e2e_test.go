@@ -12,6 +12,8 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -25,6 +27,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	changeover "changeover/clients/go"
@@ -46,7 +49,7 @@ type object struct {
 	}
 	Status struct {
 		Replicas, AvailableReplicas int
-		Phase                       string
+		Phase, PodIP                string
 		Conditions                  []struct{ Type, Status, Reason, Message string }
 		ContainerStatuses           []struct {
 			Ready        bool
@@ -101,6 +104,8 @@ func TestChart(t *testing.T) {
 		{"an upgrade that the service refuses changes nothing", i.failedUpgrade},
 		{"rollback", i.rollback},
 		{"one pod is evicted at a time", i.evictions},
+		{"autoscaling by streams", i.autoscaling},
+		{"what the examples render is accepted", i.examples},
 		{"uninstall", i.uninstall},
 	} {
 		if !t.Run(step.name, step.run) {
@@ -464,7 +469,145 @@ func (i *installation) evictions(t *testing.T) {
 	i.works(t, "us-east-1")
 }
 
-// uninstall leaves what the chart did not bring, and of hooks what helm leaves: the migration that failed and the last check.
+// autoscaling is turned on under way, follows the open streams, and an upgrade leaves what it decided.
+func (i *installation) autoscaling(t *testing.T) {
+	i.adapter(t)
+	deployments := i.watch(t, "deployments")
+	i.eventually(t, "the watch has begun", func() bool { return len(deployments()) > 0 })
+	const on = "--set=autoscaling.enabled=true,autoscaling.maxReplicas=3,autoscaling.streamsPerReplica=4"
+	require.NoError(t, i.deploy("upgrade", on))
+	for range 12 {
+		i.follow(t)
+	}
+	ready := func() bool {
+		return get[object](t, i.cluster, "deployment", "changeover").Status.AvailableReplicas == 3
+	}
+	i.eventually(t, "there are three replicas", ready)
+	require.NoError(t, i.deploy("upgrade", on, "--set=config.failover.pace=100"))
+	require.True(t, ready())
+	for _, c := range deployments() {
+		require.GreaterOrEqual(t, c.Object.Spec.Replicas, 2)
+		require.GreaterOrEqual(t, c.Object.Status.AvailableReplicas, 2)
+	}
+	require.True(t, get[object](t, i.cluster, "horizontalpodautoscaler", "changeover").is("ScalingActive"))
+}
+
+// adapter serves the pods' own figures as the API of custom metrics: what the Prometheus adapter does, without a Prometheus.
+func (i *installation) adapter(t *testing.T) {
+	const group, metric = "/apis/custom.metrics.k8s.io/v1beta2", "changeover_stream_connections"
+	answer := func(w http.ResponseWriter, v any) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(v)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+group, func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, map[string]any{"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "custom.metrics.k8s.io/v1beta2", "resources": []any{
+			map[string]any{"name": "pods/" + metric, "namespaced": true, "kind": "MetricValueList", "verbs": []string{"get"}},
+		}})
+	})
+	mux.HandleFunc("GET "+group+"/namespaces/voice/pods/{all}/{metric}", func(w http.ResponseWriter, r *http.Request) {
+		text, err := i.try("", "kubectl", "--namespace=voice", "get", "pods", "--selector="+r.FormValue("labelSelector"), "--output=json")
+		var pods list
+		if err == nil {
+			err = json.Unmarshal([]byte(text), &pods)
+		}
+		if err != nil || r.PathValue("metric") != metric {
+			http.Error(w, r.URL.String()+" cannot be told: "+fmt.Sprint(err), http.StatusInternalServerError)
+			return
+		}
+		items := []any{}
+		for _, pod := range pods.Items {
+			if streams, ok := scrape(pod.Status.PodIP, metric); ok {
+				items = append(items, map[string]any{
+					"describedObject": map[string]any{"kind": "Pod", "namespace": "voice", "name": pod.Metadata.Name, "apiVersion": "v1"},
+					"metric":          map[string]any{"name": metric}, "timestamp": time.Now().UTC().Format(time.RFC3339), "value": strconv.Itoa(streams),
+				})
+			}
+		}
+		answer(w, map[string]any{"kind": "MetricValueList", "apiVersion": "custom.metrics.k8s.io/v1beta2", "metadata": map[string]any{}, "items": items})
+	})
+	l, err := net.Listen("tcp", host+":6444")
+	require.NoError(t, err)
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = server.ServeTLS(l, i.path("tls.crt"), i.path("tls.key")) })
+	t.Cleanup(func() {
+		_, err := i.try("", "kubectl", "delete", "apiservice", "v1beta2.custom.metrics.k8s.io")
+		assert.NoError(t, err)
+		server.Close()
+		wg.Wait()
+	})
+	i.run(t, `
+apiVersion: v1
+kind: Service
+metadata: {name: adapter, namespace: default}
+spec: {ports: [{port: 443, targetPort: 6444}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: adapter, namespace: default, labels: {kubernetes.io/service-name: adapter}}
+addressType: IPv4
+ports: [{port: 6444}]
+endpoints: [{addresses: [`+host+`]}]
+---
+apiVersion: apiregistration.k8s.io/v1
+kind: APIService
+metadata: {name: v1beta2.custom.metrics.k8s.io}
+spec:
+  service: {name: adapter, namespace: default}
+  group: custom.metrics.k8s.io
+  version: v1beta2
+  groupPriorityMinimum: 100
+  versionPriority: 100
+  insecureSkipTLSVerify: true
+`, "kubectl", "apply", "--filename=-")
+	i.run(t, "", "kubectl", "wait", "--for=condition=Available", "apiservice/v1beta2.custom.metrics.k8s.io", "--timeout=60s")
+}
+
+// scrape reads a gauge of a pod, the sum over its labels.
+func scrape(ip, metric string) (sum int, ok bool) {
+	client := http.Client{Timeout: 2 * time.Second}
+	answer, err := client.Get("http://" + net.JoinHostPort(ip, "9090") + "/metrics")
+	if err != nil {
+		return 0, false
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if name, _, _ = strings.Cut(name, "{"); name != metric {
+			continue
+		}
+		n, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			return 0, false
+		}
+		sum, ok = sum+int(n), true
+	}
+	return sum, ok
+}
+
+// examples are not installed, and yet looked at by everything that looks at objects before they are stored.
+func (i *installation) examples(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("..", "testdata", "*.golden.yaml"))
+	require.NoError(t, err)
+	require.Len(t, files, 3)
+	i.run(t, "", "kubectl", "create", "namespace", "examples")
+	i.run(t, "", "kubectl", "label", "namespace", "examples", "pod-security.kubernetes.io/enforce=restricted")
+	for _, account := range []string{"changeover", "changeover-pods"} { // pods are not looked at without
+		i.run(t, "", "kubectl", "--namespace=examples", "create", "serviceaccount", account)
+	}
+	for _, file := range files {
+		out := i.run(t, "", "kubectl", "--namespace=examples", "apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename="+file)
+		require.NotContains(t, out, "Warning", file) // so would pods be told that are not restricted
+	}
+}
+
+// uninstall leaves what the chart did not bring, and of hooks what helm leaves: the last check. The migration that
+// failed went with the next one that did not.
 func (i *installation) uninstall(t *testing.T) {
 	_, err := i.helm("uninstall", "changeover", "--wait", "--timeout=100s")
 	require.NoError(t, err)
@@ -473,7 +616,5 @@ func (i *installation) uninstall(t *testing.T) {
 	for _, o := range get[list](t, i.cluster, "deployments,services,ingresses,httproutes,networkpolicies,poddisruptionbudgets,servicemonitors,prometheusrules,secrets,jobs,pods").Items {
 		left = append(left, o.Kind+"/"+o.Metadata.Name)
 	}
-	require.ElementsMatch(t, []string{
-		"Secret/certificate", "Secret/keys", "Secret/console", "Secret/database", "Job/changeover-migrate", "Pod/changeover-check",
-	}, slices.DeleteFunc(left, func(name string) bool { return strings.HasPrefix(name, "Pod/changeover-migrate") }))
+	require.ElementsMatch(t, []string{"Secret/certificate", "Secret/keys", "Secret/console", "Secret/database", "Pod/changeover-check"}, left)
 }
