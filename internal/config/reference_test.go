@@ -8,11 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
 )
 
 const referencePage = "../../docs/configuration.md"
@@ -41,7 +43,21 @@ func TestFilesOfDeploy(t *testing.T) {
 	require.Equal(t, want.Failover, c.Failover)
 	require.Equal(t, want.Stream, c.Stream)
 
-	_, err = Load(filepath.Join("..", "..", "deploy", "compose", "changeover.yaml"), nil)
+	// What docker-compose.yml adds from the port that it publishes, as it does unless told otherwise.
+	text, err := os.ReadFile(filepath.Join("..", "..", "docker-compose.yml"))
+	require.NoError(t, err)
+	var compose struct {
+		Services struct{ Server struct{ Environment map[string]string } }
+	}
+	require.NoError(t, yaml.Unmarshal(text, &compose))
+	secret := filepath.Join(t.TempDir(), "client")
+	require.NoError(t, os.WriteFile(secret, []byte("whatever dex is told, too"), 0o600))
+	env := []string{}
+	for name, value := range compose.Services.Server.Environment {
+		value = regexp.MustCompile(`\$\{\w+:-([^}]*)\}`).ReplaceAllString(value, "$1")
+		env = append(env, name+"="+strings.Replace(value, "/run/secrets/client", secret, 1))
+	}
+	_, err = Load(filepath.Join("..", "..", "deploy", "compose", "changeover.yaml"), env)
 	require.NoError(t, err)
 }
 
