@@ -47,7 +47,9 @@ func TestFilesOfDeploy(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "..", "docker-compose.yml"))
 	require.NoError(t, err)
 	var compose struct {
-		Services struct{ Server struct{ Environment map[string]string } }
+		Services struct {
+			Server struct{ Environment map[string]string }
+		}
 	}
 	require.NoError(t, yaml.Unmarshal(text, &compose))
 	secret := filepath.Join(t.TempDir(), "client")
