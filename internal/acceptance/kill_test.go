@@ -95,6 +95,16 @@ func TestKilledProcesses(t *testing.T) {
 	quiet.CallsPerHour, quiet.ChatsPerHour, quiet.TasksPerHour = 0, 0, 0
 	require.NoError(t, sim.SetFloor(quiet))
 	shift()
+	// What is read right after a shift may still be what was before it, so that a few rounds decide and not the first.
+	rounds := func() int {
+		counts := sim.CallCounts()
+		of := func(region string) int {
+			return counts[connectsim.CallKey{Region: region, Operation: connect.OpGetTrafficDistribution}]
+		}
+		return min(of(east), of(west))
+	}
+	before := rounds()
+	s.until(t, "the last shift has been read again and again", func() bool { return rounds() >= before+10 })
 	s.until(t, "everybody is there", func() bool {
 		return len(get[contract.AgentList](t, s, "/v1/agents?activeRegion="+to+"&state=active&limit=1000").Items) == agents &&
 			sim.State().TDGs[0].ToMove == 0 && target(last(changes(t, s))) == to // whose last move may have been undone before it began

@@ -896,6 +896,47 @@ func TestR2ReplicaWithOtherIDs(t *testing.T) {
 	})
 }
 
+// R6: a sweep that was under way at the detection ends without having shown an agent, so that no set of routing profiles counts for them. If the work
+// says so only after such a set was read, the agent is read by id at once, and not with the next turn of those who are settled.
+func TestR6SweepMissesAnAgentAfterTheDetection(t *testing.T) {
+	t.Parallel()
+	r := New(Options{
+		Group: main, Routing: failover.Regional, RequestsPerSecond: 1.2, DrainInterval: 5 * time.Second, Log: logtest.New(nil),
+		Instances: []Instance{{Client: nowhere(east)}, {Client: nowhere(west)}},
+	})
+	g := r.regions[0]
+	g.list, g.profiles = []string{"sales"}, map[string]*profile{"sales": {}}
+	detected := time.Unix(1000, 0)
+	var w failover.Work
+	for i := range 300 {
+		id := fmt.Sprint(i)
+		w.Drain = append(w.Drain, failover.DrainItem{
+			Group: main, Region: east, AgentID: id, UserID: id, FailoverID: "failover-" + id, DetectedAt: detected, ReadAt: detected.Add(-time.Second),
+			RoutingProfile: "sales", KnownEmpty: true,
+		})
+	}
+	r.SetWork(w)
+	now := detected.Add(10 * time.Millisecond)
+	chunk, _ := g.next(now)
+	require.Equal(t, []string{"sales"}, chunk.profiles)
+	require.Nil(t, g.done(t.Context(), chunk, now, map[string]bool{}, time.Millisecond, nil))
+	r.SetWork(w)
+	again, wait := g.next(now)
+	require.Nil(t, again, "the core has not said yet what became of what was read")
+	require.Positive(t, wait)
+
+	w.Drain[17].RoutingProfile = ""
+	r.SetWork(w)
+	again, _ = g.next(now)
+	require.NotNil(t, again)
+	require.Equal(t, []string{"17"}, again.ids)
+	r.SetWork(w)
+	require.Nil(t, g.done(t.Context(), again, now, nil, time.Millisecond, nil))
+	r.SetWork(w)
+	again, _ = g.next(now)
+	require.Nil(t, again, "once is enough")
+}
+
 // The leader's loop hands work over after every commit.
 func BenchmarkSetWork(b *testing.B) {
 	const agents = 50_000

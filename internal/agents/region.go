@@ -110,6 +110,10 @@ func (g *region) setItems(drain []failover.DrainItem) {
 				it.wanted = time.Now()
 			}
 			g.replan = g.replan || !d.Fresh
+		} else if !d.Fresh && d.RoutingProfile == "" && it.RoutingProfile != "" {
+			// A sweep that was under way at the detection has missed the agent: the core concludes nothing from a set of
+			// routing profiles any more (R6), and what seemed settled by one is not.
+			it.settledAt, g.replan = time.Time{}, true
 		}
 		it.DrainItem = *d
 		items[d.FailoverID] = it
