@@ -285,9 +285,14 @@ func (l *tail) Write(p []byte) (int, error) {
 	return l.buf.Write(p)
 }
 
+// String is short, so that what it is printed after is not lost in it.
 func (l *tail) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	lines := strings.Split(strings.TrimSpace(l.buf.String()), "\n")
-	return strings.Join(lines[max(0, len(lines)-60):], "\n")
+	lines = lines[max(0, len(lines)-25):]
+	for i, line := range lines {
+		lines[i] = line[:min(len(line), 300)]
+	}
+	return strings.Join(lines, "\n")
 }

@@ -95,19 +95,22 @@ func TestKilledProcesses(t *testing.T) {
 	quiet.CallsPerHour, quiet.ChatsPerHour, quiet.TasksPerHour = 0, 0, 0
 	require.NoError(t, sim.SetFloor(quiet))
 	shift()
-	// What is read right after a shift may still be what was before it, so that a few rounds decide and not the first.
-	rounds := func() int {
-		counts := sim.CallCounts()
-		of := func(region string) int {
-			return counts[connectsim.CallKey{Region: region, Operation: connect.OpGetTrafficDistribution}]
-		}
-		return min(of(east), of(west))
-	}
-	before := rounds()
-	s.until(t, "the last shift has been read again and again", func() bool { return rounds() >= before+10 })
+	s.until(t, "both Regions answer the last shift", func() bool {
+		views := sim.State().TDGs[0].Views
+		return shows(views[east], to) && shows(views[west], to)
+	})
+	settled := time.Now()
+	// What was read before and waits to be committed may be another shift, after which all of this looked so already.
+	s.until(t, "both answers are committed", func() bool {
+		answers := get[contract.TrafficDistributionGroup](t, s, "/v1/traffic-distribution-groups/"+connectsim.DefaultTDGID).Answers
+		return len(answers) == 2 && !slices.ContainsFunc(answers, func(a contract.RegionAnswer) bool {
+			return a.ObservedAt == nil || !a.ObservedAt.After(settled)
+		})
+	})
+	require.Equal(t, to, target(last(changes(t, s))))
 	s.until(t, "everybody is there", func() bool {
 		return len(get[contract.AgentList](t, s, "/v1/agents?activeRegion="+to+"&state=active&limit=1000").Items) == agents &&
-			sim.State().TDGs[0].ToMove == 0 && target(last(changes(t, s))) == to // whose last move may have been undone before it began
+			sim.State().TDGs[0].ToMove == 0
 	})
 
 	log := s.history(t, "/v1/events", "")
@@ -181,6 +184,13 @@ func changes(t *testing.T, s *service) []contract.Change {
 	changes := get[contract.ChangeList](t, s, "/v1/traffic-distribution-groups/"+connectsim.DefaultTDGID+"/changes?limit=1000").Items
 	slices.SortFunc(changes, func(a, b contract.Change) int { return a.ObservedAt.Compare(b.ObservedAt) })
 	return changes
+}
+
+// shows says whether a Region answers that all agents work in another, or itself.
+func shows(view connectsim.TDGView, region string) bool {
+	return view.Status == "ACTIVE" && slices.ContainsFunc(view.Distributions.Agents, func(s connectsim.Share) bool {
+		return s.Region == region && s.Percent == 100
+	})
 }
 
 // target is where a change sends all agents.
