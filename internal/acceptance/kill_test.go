@@ -64,6 +64,9 @@ func TestKilledProcesses(t *testing.T) {
 	shift := func() { // as soon as the update before has come through
 		s.until(t, "the distribution can be updated", func() bool { return sim.Shift("", to, 100) == nil })
 	}
+	shift()
+	s.until(t, "the first shift is seen", func() bool { return len(changes(t, s)) > 1 })
+	to = other(to)
 	random := func(atMost time.Duration) time.Duration { return time.Duration(rng.Int64N(int64(atMost))) }
 	for range kills {
 		pause(random(400 * time.Millisecond))
@@ -99,21 +102,29 @@ func TestKilledProcesses(t *testing.T) {
 		views := sim.State().TDGs[0].Views
 		return shows(views[east], to) && shows(views[west], to)
 	})
-	settled := time.Now()
-	// What was read before and waits to be committed may be another shift, after which all of this looked so already.
-	s.until(t, "both answers are committed", func() bool {
-		answers := get[contract.TrafficDistributionGroup](t, s, "/v1/traffic-distribution-groups/"+connectsim.DefaultTDGID).Answers
-		return len(answers) == 2 && !slices.ContainsFunc(answers, func(a contract.RegionAnswer) bool {
-			return a.ObservedAt == nil || !a.ObservedAt.After(settled)
+	// What was read before and waits to be decided or committed may be another shift, after which everything looked as it should already. No
+	// more than a few rounds are under way at once.
+	for range 4 {
+		from := time.Now()
+		s.until(t, "both Regions' answers are committed", func() bool {
+			answers := get[contract.TrafficDistributionGroup](t, s, "/v1/traffic-distribution-groups/"+connectsim.DefaultTDGID).Answers
+			return len(answers) == 2 && !slices.ContainsFunc(answers, func(a contract.RegionAnswer) bool {
+				return a.ObservedAt == nil || !a.ObservedAt.After(from)
+			})
 		})
-	})
+	}
 	require.Equal(t, to, target(last(changes(t, s))))
 	s.until(t, "everybody is there", func() bool {
 		return len(get[contract.AgentList](t, s, "/v1/agents?activeRegion="+to+"&state=active&limit=1000").Items) == agents &&
 			sim.State().TDGs[0].ToMove == 0
 	})
 
-	log := s.history(t, "/v1/events", "")
+	var log []contract.LoggedEvent
+	end := "-" + strconv.FormatInt(s.head(t), 10)
+	s.until(t, "the replica has read the log to its end", func() bool {
+		log = s.history(t, "/v1/events", "")
+		return len(log) > 0 && strings.HasSuffix(last(log).ID, end)
+	})
 	requireOneStory(t, s, log, sim)
 	for _, l := range listeners {
 		path := "/v1/events"
@@ -133,6 +144,7 @@ func TestKilledProcesses(t *testing.T) {
 			ended++
 		}
 	}
+	require.GreaterOrEqual(t, ended, agents, "nothing was killed in the middle of anything")
 	t.Logf("%d kills, %d events, %d failovers", kills, len(log), ended)
 }
 

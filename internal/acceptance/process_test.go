@@ -216,6 +216,16 @@ func (s *service) freeLease(t testing.TB) {
 	require.NoError(t, err)
 }
 
+// head is the number of the last event of the log.
+func (s *service) head(t testing.TB) (seq int64) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.database)
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT seq FROM event_log").Scan(&seq))
+	return seq
+}
+
 // until waits for something that only time brings.
 func (s *service) until(t testing.TB, what string, so func() bool) {
 	t.Helper()
@@ -278,7 +288,7 @@ type listener struct {
 // listen opens a stream that begins with so many snapshots.
 func (s *service) listen(agent string, snapshots int) *listener {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &listener{agent: agent, cancel: cancel, done: make(chan struct{}), snapshots: snapshots}
+	l := &listener{agent: agent, cancel: cancel, done: make(chan struct{}), snapshots: snapshots, heard: []contract.LoggedEvent{}}
 	path := "/v1/events"
 	if agent != "" {
 		path = "/v1/agents/" + agent + "/events"
