@@ -575,8 +575,11 @@ func (c *checker) client(h *heard) {
 		k := &h.connections[n]
 		sent, sentEpoch, ok := c.cursor(k.cursor)
 		good := ok && somewhere(sent, sentEpoch)
-		if h.history && n == 0 {
+		switch {
+		case n == 0 && h.history:
 			at = 0
+		case n == 0 && h.from != "" && k.cursor == h.from && good:
+			at = sent
 		}
 		if h.history && k.cursor == "" {
 			good = true

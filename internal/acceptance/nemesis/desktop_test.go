@@ -21,6 +21,7 @@ const silence = 2500 * time.Millisecond
 // replica, and keeps everything that it hears.
 type desktop struct {
 	name, agent string
+	from        string                     // the cursor that it begins with
 	history     bool                       // it asks for the log as JSON, and waits for more
 	addresses   func() []string            // of the replicas
 	choose      func(failures int) (n int) // which of them, after so many that did not answer; nil: any
@@ -31,17 +32,23 @@ type desktop struct {
 	mu      sync.Mutex
 	hang    context.CancelFunc // of the present connection
 	spoil   func(cursor string) string
-	next    int // replica; -1: any
+	next    int           // replica; -1: any
+	back    chan struct{} // closed when it may come back; nil: it may
 	list    []connection
 	heardTo int64 // the last place in the log that it knows; -1: none
 }
 
 func newDesktop(name, agent string, history bool, seed uint64, addresses func() []string, choose func(failures int) int) *desktop {
+	return newReader(name, agent, "", -1, history, seed, addresses, choose)
+}
+
+// newReader is newDesktop that begins with a cursor, so that it knows everything up to a place.
+func newReader(name, agent, from string, heardTo int64, history bool, seed uint64, addresses func() []string, choose func(failures int) int) *desktop {
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &desktop{
-		choose: choose, history: history,
+		choose: choose, history: history, from: from,
 		name: name, agent: agent, addresses: addresses, rng: rand.New(rand.NewPCG(seed, 7)), cancel: cancel, done: make(chan struct{}),
-		next: -1, heardTo: -1,
+		next: -1, heardTo: heardTo,
 	}
 	go d.run(ctx)
 	return d
@@ -57,7 +64,7 @@ func (d *desktop) path() string {
 func (d *desktop) run(ctx context.Context) {
 	defer close(d.done)
 	transport := &http.Transport{DisableKeepAlives: true, ResponseHeaderTimeout: time.Second}
-	cursor, spoiled, failures := "", false, 0
+	cursor, spoiled, failures := d.from, false, 0
 	for ctx.Err() == nil {
 		addresses := d.addresses()
 		d.mu.Lock()
@@ -102,6 +109,15 @@ func (d *desktop) run(ctx context.Context) {
 		case <-pause.C:
 		}
 		pause.Stop()
+		d.mu.Lock()
+		back := d.back
+		d.mu.Unlock()
+		if back != nil {
+			select {
+			case <-ctx.Done():
+			case <-back:
+			}
+		}
 	}
 }
 
@@ -249,11 +265,31 @@ func (d *desktop) drop(next int, spoil func(string) string) {
 	}
 }
 
+// leave breaks the connection; the client stays away until it may come.
+func (d *desktop) leave() {
+	d.mu.Lock()
+	if d.back == nil {
+		d.back = make(chan struct{})
+	}
+	d.mu.Unlock()
+	d.drop(-1, nil)
+}
+
+// come lets a client that was sent away come back to a replica (-1: any).
+func (d *desktop) come(next int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.next = next; d.back != nil {
+		close(d.back)
+		d.back = nil
+	}
+}
+
 // heard is everything that the client has heard so far.
 func (d *desktop) heard() heard {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return heard{name: d.name, agent: d.agent, history: d.history, connections: slices.Clone(d.list)}
+	return heard{name: d.name, agent: d.agent, from: d.from, history: d.history, connections: slices.Clone(d.list)}
 }
 
 // stop ends the client.

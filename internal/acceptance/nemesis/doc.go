@@ -5,7 +5,7 @@
 //     frozen and restarted; PostgreSQL cut off, silent and restarted; desktops that come back elsewhere, report, and force with retries. Most
 //     sequences begin with a set piece, in which things meet that chance hardly ever brings together: see scene. Three replicas of
 //     the program itself run against a real PostgreSQL and the simulated Amazon Connect. Then everything is
-//     mended and comes to rest, and a checker looks at what is left: see check.
+//     mended and comes to rest, clients come that read all of it again from every replica, and a checker looks at what is left: see check.
 //   - the soak: those sequences for as long as one likes, and beside them one service that is never made anew, whose memory,
 //     goroutines and open files must not grow.
 //   - two stacks, one in each Region, of which one is lost.

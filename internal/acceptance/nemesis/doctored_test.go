@@ -502,6 +502,38 @@ func TestCheckerFollowsHistory(t *testing.T) {
 	}
 }
 
+// A client that comes late hears everything that follows the place with which it begins.
+func TestCheckerFollowsReaders(t *testing.T) {
+	reader := func(r *record, agent, from string, seq int64) *heard {
+		h := heard{name: "reader", agent: agent, from: from, connections: []connection{{cursor: from}}}
+		for _, e := range r.log {
+			if e.seq > seq && (agent == "" || e.agent == agent) {
+				h.connections[0].frames = append(h.connections[0].frames, frame{fmt.Sprintf("%s-%d-%d", testLog, e.epoch, e.seq), e.event, e.data})
+			}
+		}
+		r.clients = []heard{h}
+		return &r.clients[0]
+	}
+	for from, seq := range map[string]int64{testLog + "-0-0": 0, testLog + "-100-7": 7} {
+		for _, agent := range []string{"", "b"} {
+			r := sound()
+			reader(r, agent, from, seq)
+			require.Empty(t, check(r), from)
+			for name, doctor := range map[string]func(k *connection){
+				"the first event":   func(k *connection) { k.frames = k.frames[1:] },
+				"one in the middle": func(k *connection) { k.frames = slices.Delete(k.frames, 2, 3) },
+				"the last one":      func(k *connection) { k.frames = k.frames[:len(k.frames)-1] },
+				"everything":        func(k *connection) { k.frames = nil },
+				"one comes twice":   func(k *connection) { k.frames = slices.Insert(k.frames, 2, k.frames[2]) },
+			} {
+				r := sound()
+				doctor(&reader(r, agent, from, seq).connections[0])
+				require.NotEmpty(t, check(r), "%s, %s of %q", from, name, agent)
+			}
+		}
+	}
+}
+
 // A replica that has not read the log yet tells a client its cursor back when it drains, a bad one too.
 func TestCheckerKnowsWhatANewReplicaTellsBack(t *testing.T) {
 	told := func(id string) *record {

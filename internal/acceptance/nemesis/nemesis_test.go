@@ -45,14 +45,15 @@ func TestNemesis(t *testing.T) {
 // sequences runs one after the other, so many at once, for a time; it stops at the first that fails.
 func sequences(t *testing.T, program string, length time.Duration, parallel int) {
 	// Other sequences each time; what fails tells its seed.
-	first := uint64(time.Now().UnixNano() / int64(time.Millisecond))
+	first := uint64(time.Now().UnixMilli())
+	first -= first % uint64(len(scenes))
 	var begun atomic.Uint64
 	deadline := time.Now().Add(length)
 	var workers sync.WaitGroup
 	for range parallel {
 		workers.Go(func() {
 			for time.Now().Before(deadline) && !t.Failed() {
-				seed := first + begun.Add(1)
+				seed := first + begun.Add(1) - 1
 				t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { runSequence(t, program, seed) })
 			}
 		})

@@ -1,6 +1,7 @@
 package nemesis
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -17,9 +18,13 @@ type proxy struct {
 	wg       sync.WaitGroup
 
 	mu     sync.Mutex
+	moved  *sync.Cond // when one of these changes:
 	open   map[net.Conn]bool
 	refuse bool
-	gate   chan struct{} // closed: everything passes
+	trap   bool // the next transaction that is begun makes it silent
+	silent bool // nothing passes…
+	spared bool // …but that transaction
+	caught net.Conn
 	shut   bool
 }
 
@@ -27,8 +32,8 @@ func newProxy(t testing.TB, target string) *proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	p := &proxy{listener: l, target: target, open: map[net.Conn]bool{}, gate: make(chan struct{})}
-	close(p.gate)
+	p := &proxy{listener: l, target: target, open: map[net.Conn]bool{}}
+	p.moved = sync.NewCond(&p.mu)
 	p.wg.Go(p.accept)
 	t.Cleanup(func() {
 		p.mend()
@@ -69,7 +74,7 @@ func (p *proxy) accept() {
 
 func (p *proxy) serve(client net.Conn) {
 	defer p.forget(client)
-	p.wait()
+	p.wait(client, nil)
 	server, err := net.Dial("unix", p.target)
 	if err != nil {
 		reset(client)
@@ -77,26 +82,30 @@ func (p *proxy) serve(client net.Conn) {
 	}
 	defer server.Close()
 	p.wg.Go(func() {
-		p.copy(server, client)
+		p.copy(server, client, client)
 		server.Close()
 	})
-	p.copy(client, server)
+	p.copy(client, server, client)
 }
 
-// wait returns when everything passes.
-func (p *proxy) wait() {
+// wait returns when what was said on a connection may pass.
+func (p *proxy) wait(client net.Conn, said []byte) {
 	p.mu.Lock()
-	gate := p.gate
-	p.mu.Unlock()
-	<-gate
+	defer p.mu.Unlock()
+	if p.trap && bytes.Contains(said, []byte("begin\x00")) { // as the driver says it
+		p.trap, p.silent, p.caught = false, true, client
+	}
+	for p.silent && !(p.spared && p.caught == client) {
+		p.moved.Wait()
+	}
 }
 
-func (p *proxy) copy(to, from net.Conn) {
+func (p *proxy) copy(to, from, client net.Conn) {
 	b := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(b)
 		if n > 0 {
-			p.wait()
+			p.wait(client, b[:n])
 			if _, err := to.Write(b[:n]); err != nil {
 				return
 			}
@@ -138,23 +147,37 @@ func (p *proxy) lose() {
 func (p *proxy) hang() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	select {
-	case <-p.gate:
-		p.gate = make(chan struct{})
-	default:
-	}
+	p.silent = true
+}
+
+// hangInCommit hangs as soon as a transaction is begun, which is not carried either.
+func (p *proxy) hangInCommit() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.trap = !p.silent
+}
+
+// hangs says whether it does.
+func (p *proxy) hangs() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.silent
+}
+
+// spare carries the transaction on which it hangs, and nothing else yet.
+func (p *proxy) spare() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.spared = true
+	p.moved.Broadcast()
 }
 
 // mend carries everything again, what was held back first.
 func (p *proxy) mend() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.refuse = false
-	select {
-	case <-p.gate:
-	default:
-		close(p.gate)
-	}
+	p.refuse, p.trap, p.silent, p.spared, p.caught = false, false, false, false, nil
+	p.moved.Broadcast()
 }
 
 func reset(c net.Conn) {

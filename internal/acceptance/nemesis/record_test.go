@@ -163,6 +163,7 @@ type answered struct {
 // heard is a client: a desktop, or a console if agent is empty.
 type heard struct {
 	name, agent string
+	from        string // the cursor that it began with; empty: none
 	connections []connection
 	left        bool // it is elsewhere now, and need not have heard everything
 	history     bool // it asks for the log as JSON, from its beginning

@@ -1,7 +1,10 @@
 package nemesis
 
 import (
+	"context"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"changeover/internal/connectsim"
 )
@@ -18,9 +21,14 @@ const (
 	inPause
 	dismissals
 	thawed
+	deposed
+	away
 )
 
-var scenes = []scene{noScene, noScene, curt, curt, curt, downInPause, downForHeir, inPause, dismissals, thawed}
+// scenes are taken one after the other, by the seed, so that a few sequences have seen what matters most and a minute nearly all.
+var scenes = []scene{
+	deposed, away, curt, inPause, deposed, noScene, curt, dismissals, downInPause, deposed, away, thawed, curt, downForHeir, noScene,
+}
 
 // planScene returns when everything else may begin.
 func (s *sequence) planScene() time.Duration {
@@ -37,6 +45,10 @@ func (s *sequence) planScene() time.Duration {
 		return s.planDismissals()
 	case thawed:
 		return s.planThawed()
+	case deposed:
+		return s.planDeposed()
+	case away:
+		return s.planAway()
 	}
 	return 0
 }
@@ -166,11 +178,114 @@ func (s *sequence) planThawed() time.Duration {
 		old := s.leader()
 		old.freeze()
 		s.freeLease()
-		for deadline := time.Now().Add(4 * time.Second); s.leader() == old && time.Now().Before(deadline); {
-			<-time.After(10 * time.Millisecond)
-		}
+		within(4*time.Second, func() bool { return s.leader() != old })
 		s.everybodyLeaves()
 		old.thaw()
 	}, "the leader is frozen; when there is another one it is thawed, and everybody leaves")
 	return 2500 * time.Millisecond
+}
+
+// planDeposed: a leader's commit is under way, held up before it reaches PostgreSQL, when the lease is lost and the next leader decides. Then it arrives,
+// and the old leader has heard nothing of all that. The old leader has told nothing in its term, so that nothing but the lease tells its events
+// from those of a leader (R19).
+func (s *sequence) planDeposed() time.Duration {
+	frozen := s.rng.IntN(4) == 0
+	s.add(0, func() {
+		s.nextTerm()
+		old := s.leader()
+		s.everybodyLeaves()
+		old.proxy.hangInCommit()
+		within(2*time.Second, old.proxy.hangs)
+		if frozen {
+			old.freeze()
+		}
+		s.freeLease()
+		epoch := s.epoch()
+		within(4*time.Second, func() bool { return s.leader() != old && s.logEpoch() > epoch })
+		old.thaw()
+		old.proxy.spare()
+		<-time.After(500 * time.Millisecond)
+		old.proxy.mend()
+	}, "a commit is held up, until another one leads and has told something; its leader is frozen: %t", frozen)
+	return 3 * time.Second
+}
+
+// nextTerm has some replica begin a term.
+func (s *sequence) nextTerm() {
+	before := s.epoch()
+	within(4*time.Second, func() bool { // a leader may renew its lease before another one sees that it is free
+		s.freeLease()
+		<-time.After(200 * time.Millisecond)
+		return s.epoch() != before
+	})
+}
+
+// planAway: all clients are away while everybody leaves and chats hold some. They come back while events go on, some to a replica that was
+// restarted meanwhile, which has to read for them what they missed.
+func (s *sequence) planAway() time.Duration {
+	const length = 2300 * time.Millisecond
+	var restarted *replica
+	s.add(0, func() {
+		for _, d := range s.desktops {
+			d.leave()
+		}
+	}, "all clients leave")
+	for _, n := range s.rng.Perm(agents)[:3] {
+		contact := -1
+		s.add(0, func() { contact = s.call(n, "VOICE", "", "") }, "VOICE for agent %d", n)
+		s.add(length+s.duration(0, time.Second), func() { s.clear(contact) }, "cleared by agent %d", n)
+		for at := 500 * time.Millisecond; at < length; at += 240 * time.Millisecond {
+			chat := -1
+			s.add(at, func() { chat = s.call(n, "CHAT", "", "") }, "CHAT for agent %d", n)
+			s.add(at+120*time.Millisecond, func() { s.clear(chat) }, "cleared by agent %d", n)
+		}
+	}
+	s.add(200*time.Millisecond, func() { s.everybodyLeaves() }, "everybody leaves")
+	s.add(length-time.Second, func() {
+		leader := s.leader().n
+		restarted = s.replicas[(leader+1)%len(s.replicas)]
+		if restarted.n == s.spared {
+			restarted = s.replicas[(leader+2)%len(s.replicas)]
+		}
+		s.busy.Go(func() { restarted.kill(); restarted.start() })
+	}, "one who follows is killed")
+	s.add(length, func() {
+		within(2*time.Second, func() bool {
+			status, _ := s.ask(restarted.n, "GET", "/v1/agents", "", nil)
+			return status == 200
+		})
+		for i, d := range s.desktops {
+			next := restarted.n
+			if i%2 == 0 {
+				next = (next + 1 + i/2%(len(s.replicas)-1)) % len(s.replicas)
+			}
+			d.come(next)
+		}
+	}, "all clients come back")
+	return length
+}
+
+// epoch is that of the last leader.
+func (s *sequence) epoch() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.reigns) == 0 {
+		return 0
+	}
+	return s.reigns[len(s.reigns)-1].epoch
+}
+
+// logEpoch is that of the last event.
+func (s *sequence) logEpoch() (epoch int64) {
+	_ = s.query(func(ctx context.Context, conn *pgx.Conn) error { // what is not told now is the next time
+		return conn.QueryRow(ctx, "SELECT epoch FROM event_log").Scan(&epoch)
+	})
+	return epoch
+}
+
+// within waits for something, and no longer than it may take.
+func within(limit time.Duration, is func() bool) {
+	for deadline := time.Now().Add(limit); !is() && time.Now().Before(deadline); {
+		<-time.After(20 * time.Millisecond)
+	}
 }

@@ -82,7 +82,7 @@ func newSequence(t testing.TB, program string, seed uint64) *sequence {
 	if rng.IntN(5) == 0 {
 		confirmations = 2
 	}
-	s := &sequence{t: t, seed: seed, rng: rng, freed: rng.IntN(5) > 0, spared: -1, scene: pick(rng, scenes)}
+	s := &sequence{t: t, seed: seed, rng: rng, freed: rng.IntN(5) > 0, spared: -1, scene: scenes[seed%uint64(len(scenes))]}
 	if s.scene == curt { // where both Regions show everybody an answer always tells of those who have left, and so it does if it shows who is offline
 		floor.View, floor.ShowOffline = connectsim.Regional, false
 	}
@@ -588,10 +588,40 @@ func (s *sequence) round(length time.Duration) []string {
 	s.busy.Wait()
 	s.mend()
 	s.until("everything comes to rest", atRest, s.unrest)
+	s.reread()
 	r, err := s.record()
 	require.NoError(s.t, err)
 	s.events, s.failovers = len(r.log), len(r.failovers)
 	return append(s.failures, check(r)...)
+}
+
+// reread has clients come that know only what was there before the round: one on each replica for everybody, and one for each agent. A replica
+// that has lived through it all tells them from memory, one that was restarted from the database.
+func (s *sequence) reread() {
+	logID, log, err := s.readLog()
+	require.NoError(s.t, err)
+	from := cursor(logID, log[:s.events])
+	read := func(agent string, replica int) {
+		name := fmt.Sprintf("reader %d", len(s.desktops))
+		s.desktops = append(s.desktops, newReader(name, agent, from, int64(s.events), false, s.own().Uint64(), s.addresses, func(int) int { return replica }))
+	}
+	for n := range s.replicas {
+		read("", n)
+	}
+	for n, id := range s.people {
+		if !s.isGone(id) {
+			read(id, (n+int(s.seed))%len(s.replicas))
+		}
+	}
+}
+
+// cursor is the place behind the last of some events from the beginning of a log.
+func cursor(logID string, log []logged) string {
+	if len(log) == 0 {
+		return logID + "-0-0"
+	}
+	last := log[len(log)-1]
+	return fmt.Sprintf("%s-%d-%d", logID, last.epoch, last.seq)
 }
 
 // record is everything at one moment: nothing happens while it is made, or it is made again.
