@@ -47,6 +47,7 @@ func alertsIn(t *testing.T) (names []string) {
 // are those that are committed, thirty times as fast; the replicas, PostgreSQL and their clocks are as they are.
 func TestAlerts(t *testing.T) {
 	withPrometheus(t)
+	skewed := buildSkewed(t)
 	database := postgrestest.Start(t)
 	floor := connectsim.Config{
 		Seed: 1, Agents: 300, RoutingProfiles: 3, MoveDelay: 200 * time.Millisecond, Lag: 50 * time.Millisecond, UpdateWindow: 50 * time.Millisecond,
@@ -213,6 +214,19 @@ func TestAlerts(t *testing.T) {
 
 	leader := c.leader()
 	play("the leader is killed", leader.kill, leader.start, "ChangeoverNoLeader", "ChangeoverReplicaDown")
+	c.ready()
+
+	wrong := c.followers()[0]
+	right := wrong.program
+	play("the clock of a replica's machine is minutes wrong", func() {
+		wrong.stop()
+		wrong.program, wrong.environment = skewed, []string{skewVariable + "=-420"}
+		wrong.start()
+	}, func() {
+		wrong.stop()
+		wrong.program, wrong.environment = right, nil
+		wrong.start()
+	}, "ChangeoverClockWrong")
 	c.ready()
 
 	all := func(s syscall.Signal) func() {
