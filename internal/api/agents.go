@@ -62,6 +62,7 @@ func (s *Server) ListAgents(ctx context.Context, r contract.ListAgentsRequestObj
 	p := r.Params
 	f := store.AgentFilter{
 		Group: value(p.FailoverGroup), Groups: s.configured(value(p.FailoverGroup)), TDG: value(p.TdgID), ActiveRegion: value(p.ActiveRegion), State: failover.AgentState(value(p.State)), Search: value(p.Search),
+		ByName: value(p.Order) == contract.ListAgentsParamsOrderUsername,
 	}
 	var agents []store.AgentRow
 	var next string

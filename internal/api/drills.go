@@ -86,7 +86,7 @@ func drillOf(d *failover.Drill) contract.Drill {
 		DrillID: d.ID, FailoverGroup: d.Group, By: d.By, Reason: d.Reason, StartedAt: moment(d.StartedAt), Until: moment(d.Until), EndedAt: moment(d.EndedAt),
 		Agents: each(d.Agents, func(p *failover.DrillAgent) contract.DrillAgent {
 			return contract.DrillAgent{
-				AgentID: p.AgentID, FromRegion: text(p.From), ToRegion: text(p.To), Outcome: contract.DrillOutcome(p.Outcome), Detail: text(p.Detail),
+				AgentID: p.AgentID, Username: text(p.Username), FromRegion: text(p.From), ToRegion: text(p.To), Outcome: contract.DrillOutcome(p.Outcome), Detail: text(p.Detail),
 				Streaming: p.Streaming, StandbyReady: p.Standby, ContactIds: orEmpty(p.ContactIDs), PendingAt: moment(p.PendingAt),
 				CompletedAt: moment(p.CompletedAt), CancelledAt: moment(p.CancelledAt),
 			}

@@ -31,6 +31,8 @@ func TestDrill(t *testing.T) {
 	require.Equal(t, time.Minute, d.Until.Sub(*d.StartedAt))
 	require.Equal(t, contract.DrillCounts{Pending: 1, Completed: 1, Skipped: 1, NotStreaming: 2, StandbyNotReady: 1}, d.Counts)
 	require.Equal(t, []string{call}, d.Agents[0].ContactIds)
+	require.Equal(t, "jane.doe", *d.Agents[0].Username)
+	require.Nil(t, d.Agents[2].Username, "who is not known has no name")
 	require.Equal(t, contract.DrillOutcomeCompleted, d.Agents[1].Outcome)
 	require.False(t, *d.Agents[1].StandbyReady)
 	require.NotEmpty(t, *d.Agents[2].Detail)

@@ -139,14 +139,12 @@ func (s *Server) ForceFailovers(ctx context.Context, r contract.ForceFailoversRe
 		return nil, s.refuse(ctx, target, b.Reason, details,
 			problemf(kindForbidden, "More than a maxFraction of %g takes the role admin.", operatorsFraction))
 	}
-	kind, ids := store.CommandBulkForce, b.FailoverIds
-	if ids != nil {
-		kind = store.CommandForceSelected
+	o := failover.BulkForce{
+		Group: b.FailoverGroup, TDG: value(b.TdgID), From: value(b.FromRegion), OnlyStale: value(b.OnlyStale), OnlyFresh: value(b.OnlyFresh),
+		Status: failover.Status(value(b.Status)), Channel: value(b.Channel), Phase: failover.Phase(value(b.Phase)),
+		By: callOf(ctx).identity.Subject, Reason: b.Reason, MaxPerSecond: value(b.MaxPerSecond), MaxFraction: fraction, FailoverIDs: b.FailoverIds,
 	}
-	id, err := s.submit(ctx, kind, failover.BulkForce{
-		Group: b.FailoverGroup, TDG: value(b.TdgID), From: value(b.FromRegion), OnlyStale: value(b.OnlyStale),
-		By: callOf(ctx).identity.Subject, Reason: b.Reason, MaxPerSecond: value(b.MaxPerSecond), MaxFraction: fraction, FailoverIDs: ids,
-	}, target, b.Reason, details, nil)
+	id, err := s.submit(ctx, store.ForceKind(&o), o, target, b.Reason, details, nil)
 	if err != nil {
 		return nil, err
 	}

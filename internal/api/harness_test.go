@@ -265,7 +265,7 @@ func (l *leader) answerOnce(ctx context.Context) (n int) {
 			err = json.Unmarshal(c.Payload, &v)
 			v.CommandID = c.ID
 			o = v
-		case store.CommandBulkForce, store.CommandForceSelected:
+		case store.CommandBulkForce, store.CommandForceSelected, store.CommandForceNarrow:
 			var v failover.BulkForce
 			err = json.Unmarshal(c.Payload, &v)
 			v.CommandID = c.ID

@@ -57,6 +57,22 @@ func TestOpenFailovers(t *testing.T) {
 		require.Len(t, l.Items, want, query)
 		require.Equal(t, want, l.Totals.Failovers, query)
 	}
+	// A bulk force matches what the list does, and says how many; to try, hardly anybody may be forced.
+	for query, narrow := range map[string]map[string]any{
+		"?phase=talking": {"phase": "talking"}, "?phase=afterContactWork": {"phase": "afterContactWork"}, "?channel=VOICE": {"channel": "VOICE"}, "?channel=CHAT": {"channel": "CHAT"},
+		"?stale=true": {"onlyStale": true}, "?stale=false": {"onlyFresh": true}, "?status=detected": {"status": "detected"},
+		"?status=pending&channel=VOICE&fromRegion=" + east: {"status": "pending", "channel": "VOICE", "fromRegion": east}, "?status=detected&phase=talking": {"status": "detected", "phase": "talking"},
+	} {
+		want := list(query).Totals.Failovers
+		narrow["failoverGroup"], narrow["reason"], narrow["maxFraction"] = "main", "test", 0.0001
+		if answer := s.post("/v1/failovers/force", narrow); want == 0 {
+			require.Zero(t, *read[contract.BulkForceAccepted](t, answer, http.StatusAccepted).Matched, query)
+		} else {
+			require.Contains(t, read[contract.Problem](t, answer, http.StatusUnprocessableEntity).Detail, fmt.Sprintf("maxFraction: %d of the %d agents", want, many+2), query)
+		}
+	}
+	require.Equal(t, http.StatusBadRequest, s.post("/v1/failovers/force", map[string]any{"failoverGroup": "main", "reason": "test", "phase": "asleep"}).status)
+	require.Equal(t, http.StatusBadRequest, s.post("/v1/failovers/force", map[string]any{"failoverGroup": "main", "reason": "test", "channel": "voice"}).status)
 	for _, order := range []string{"longest", "shortest", "username"} {
 		var got []string
 		cursor := ""

@@ -206,6 +206,7 @@ type agentsCommand struct {
 	State        string `help:"Only those in this state: unknown, active, detected, pending."`
 	Username     string `help:"Only the agent with this user name."`
 	Search       string `help:"Only those whose user name or id begins with this."`
+	Order        string `help:"By agentId, or by username."`
 	pageFlags
 }
 
@@ -218,7 +219,7 @@ func (x agentsCommand) Run(ctx context.Context, c *Command, out *Caller) error {
 	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 		return api.ListAgents(ctx, &rest.ListAgentsParams{
 			FailoverGroup: opt[rest.FailoverGroupFilter](x.Group), TdgID: opt[rest.TdgIDFilter](x.TDG), ActiveRegion: opt[rest.RegionName](x.ActiveRegion),
-			State: opt[rest.AgentState](x.State), Username: opt[string](x.Username), Search: opt[string](x.Search), Limit: some(x.Limit), Cursor: opt[rest.Cursor](x.Cursor),
+			State: opt[rest.AgentState](x.State), Username: opt[string](x.Username), Search: opt[string](x.Search), Order: opt[rest.ListAgentsParamsOrder](x.Order), Limit: some(x.Limit), Cursor: opt[rest.Cursor](x.Cursor),
 		})
 	}, showAgents)
 }
@@ -384,6 +385,10 @@ type forceManyCommand struct {
 	TDG          string   `name:"tdg" help:"Only those of this traffic distribution group."`
 	From         string   `help:"Only those that leave this Region."`
 	OnlyStale    bool     `help:"Only those whose Region cannot be read: for the night on which it is down."`
+	OnlyFresh    bool     `help:"Only those whose Region can be read."`
+	Status       string   `help:"Only those in this status: detected, pending."`
+	Channel      string   `help:"Only those that a contact of this channel holds."`
+	Phase        string   `help:"talking: only those with a live contact; afterContactWork: only those whose contacts have all ended."`
 	MaxPerSecond float64  `help:"So many per second; left out, all at once." placeholder:"N"`
 	MaxFraction  float64  `help:"Force nothing if more than this fraction of the group's agents would have been forced within ten minutes; more than 0.2 takes the role admin." placeholder:"FRACTION"`
 	Reason       string   `help:"Why; the failovers and the audit keep it." required:""`
@@ -393,6 +398,7 @@ func (x forceManyCommand) Run(ctx context.Context, c *Command, out *Caller) erro
 	return do(ctx, c, out, func(ctx context.Context, api *rest.ClientWithResponses) (*http.Response, error) {
 		return api.ForceFailovers(ctx, &rest.ForceFailoversParams{IdempotencyKey: key()}, rest.BulkForceRequest{
 			FailoverGroup: x.Group, TdgID: opt[rest.ID](x.TDG), FromRegion: opt[rest.RegionName](x.From), OnlyStale: some(x.OnlyStale),
+			OnlyFresh: some(x.OnlyFresh), Status: opt[rest.BulkForceRequestStatus](x.Status), Channel: opt[string](x.Channel), Phase: opt[rest.BulkForceRequestPhase](x.Phase),
 			MaxPerSecond: some(x.MaxPerSecond), MaxFraction: some(x.MaxFraction), FailoverIds: x.Failovers, Reason: x.Reason,
 		})
 	}, showForced)

@@ -374,9 +374,9 @@ func showDrill(p *page, d rest.Drill) {
 		"had no stream", unlessZero(d.Counts.NotStreaming), "standby not ready", unlessZero(d.Counts.StandbyNotReady),
 	)
 	p.line("")
-	list(p, d.Agents, nil, []string{"AGENT", "FROM", "TO", "OUTCOME", "STREAM", "STANDBY", "CONTACTS", "DETAIL"}, func(a rest.DrillAgent) []string {
+	list(p, d.Agents, nil, []string{"AGENT", "USERNAME", "FROM", "TO", "OUTCOME", "STREAM", "STANDBY", "CONTACTS", "DETAIL"}, func(a rest.DrillAgent) []string {
 		return []string{
-			a.AgentID, maybe(a.FromRegion, text), maybe(a.ToRegion, text), string(a.Outcome), yesNo(a.Streaming),
+			a.AgentID, maybe(a.Username, text), maybe(a.FromRegion, text), maybe(a.ToRegion, text), string(a.Outcome), yesNo(a.Streaming),
 			maybe(a.StandbyReady, func(ready bool) string { return standby(rest.Standby{Ready: &ready}) }), unlessZero(len(a.ContactIds)), maybe(a.Detail, text),
 		}
 	})

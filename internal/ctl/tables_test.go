@@ -73,7 +73,7 @@ var things = strings.NewReplacer(
 		"evidence": "forced", "forced": true, "forcedBy": "olga", "forcedReason": "agreed", "contactIds": ["c1"], "initialContactIds": ["c1"]}`,
 	"DRILL", `{"drillId": "`+id+`", "failoverGroup": "main", "by": "olga", "reason": "rehearsal", "startedAt": "2026-11-22T11:50:00Z", "until": "2026-11-22T12:00:00Z", "endedAt": null,
 		"counts": {"detected": 0, "pending": 1, "completed": 0, "cancelled": 0, "skipped": 0, "notStreaming": 1, "standbyNotReady": 1},
-		"agents": [{"agentId": "`+jane+`", "fromRegion": "us-east-1", "toRegion": "us-west-2", "outcome": "pending", "detail": null, "streaming": false, "standbyReady": false, "contactIds": ["c1"], "pendingAt": null, "completedAt": null, "cancelledAt": null}]}`,
+		"agents": [{"agentId": "`+jane+`", "username": "jane", "fromRegion": "us-east-1", "toRegion": "us-west-2", "outcome": "pending", "detail": null, "streaming": false, "standbyReady": false, "contactIds": ["c1"], "pendingAt": null, "completedAt": null, "cancelledAt": null}]}`,
 	"SHIFT", `{"shiftId": "42", "failoverGroup": "main", "tdgId": "t1", "before": [{"region": "us-east-1", "percent": 100}, {"region": "us-west-2", "percent": 0}], "after": [{"region": "us-east-1", "percent": 0}, {"region": "us-west-2", "percent": 100}],
 		"startedAt": "2026-11-22T11:56:00Z", "endedAt": null, "observedBy": "us-west-2", "conflict": false, "failovers": 2, "detected": 0, "pending": 0, "completed": 2, "cancelled": 0, "forced": 1, "stalled": 0}`,
 	"DELIVERY", `{"deliveryId": "`+id+`", "webhook": "pager", "status": "dead", "attempts": 300, "events": 2, "createdAt": "2026-11-21T10:00:00Z", "nextAttemptAt": null, "deliveredAt": null, "lastError": "503"}`,

@@ -283,11 +283,12 @@ func (st *step) bulkForce(o BulkForce) {
 	var matched []*Agent
 	for _, a := range st.open {
 		f := a.Failover
-		if f != nil && o.OnlyStale {
+		if f != nil && (o.OnlyStale || o.OnlyFresh) {
 			st.regionBack(a)
 		}
 		if f == nil || !f.ForceAt.IsZero() || o.Group != "" && a.Group != o.Group || o.TDG != "" && f.TDG != o.TDG ||
-			o.From != "" && f.From != o.From || o.OnlyStale && f.StaleSince.IsZero() || o.FailoverIDs != nil && !slices.Contains(o.FailoverIDs, f.ID) {
+			o.From != "" && f.From != o.From || o.OnlyStale && f.StaleSince.IsZero() || o.OnlyFresh && !f.StaleSince.IsZero() ||
+			o.Status != "" && f.Status != o.Status || !st.heldAs(a, o.Channel, o.Phase) || o.FailoverIDs != nil && !slices.Contains(o.FailoverIDs, f.ID) {
 			continue
 		}
 		matched = append(matched, a)
@@ -312,6 +313,22 @@ func (st *step) bulkForce(o BulkForce) {
 		st.complete(a, ByForce)
 	}
 	st.eff.Results = append(st.eff.Results, result)
+}
+
+// heldAs says whether a contact of the channel holds the agent, and whether those that do are in the phase; empty: in any.
+func (st *step) heldAs(a *Agent, channel string, phase Phase) bool {
+	if channel == "" && phase == "" {
+		return true
+	}
+	f, of, live := a.Failover, false, false
+	list := a.list(st.groups[a.Group], f.From)
+	for i := range list.Contacts {
+		if c := &list.Contacts[i]; c.holds(f.To) {
+			of = of || c.Channel == channel
+			live = live || c.State != ContactEnded
+		}
+	}
+	return (channel == "" || of) && (phase == "" || f.Status == Pending && live == (phase == PhaseTalking))
 }
 
 // The rule that keeps a slip of the hand from emptying a floor: how many agents of a failover group may be forced in bulk within

@@ -20,6 +20,7 @@ const (
 // DrillAgent is one agent's part of a drill.
 type DrillAgent struct {
 	AgentID     string       `json:"agentId"`
+	Username    string       `json:"username,omitempty"`
 	From        string       `json:"fromRegion"`
 	To          string       `json:"toRegion"`
 	Outcome     DrillOutcome `json:"outcome"`
@@ -75,10 +76,12 @@ func (st *step) drill(o StartDrill) {
 func (st *step) drillAgent(g *Group, d *Drill, id string) DrillAgent {
 	p := DrillAgent{AgentID: id, Outcome: DrillSkipped}
 	a := st.agents[id]
-	switch {
-	case a == nil || a.Group != g.Name:
+	if a == nil || a.Group != g.Name {
 		p.Detail = "the failover group has no such agent"
 		return p
+	}
+	p.Username = a.Username
+	switch {
 	case a.ActiveRegion == "":
 		p.Detail = "the agent's active Region is not known"
 		return p

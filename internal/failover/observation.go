@@ -173,11 +173,29 @@ type BulkForce struct {
 	Group, TDG, From string
 	FailoverIDs      []string
 	OnlyStale        bool // only those whose from-Region is down (R9)
+	OnlyFresh        bool // only those whose from-Region is not
+	Status           Status
+	Channel          string // of a contact that holds
+	Phase            Phase
 	By, Reason       string
 	MaxPerSecond     float64 // 0: at once; the rest follows on later ticks
 	// MaxFraction of the group's agents may be forced in bulk within ten minutes, this command included; 0: a fifth. Above it
 	// nothing is forced. OnlyStale is exempt.
 	MaxFraction float64
+}
+
+// Phase is what pending agents do with the contacts that hold them.
+type Phase string
+
+// The phases.
+const (
+	PhaseTalking          Phase = "talking"          // at least one contact has not ended
+	PhaseAfterContactWork Phase = "afterContactWork" // all have ended, and are not cleared
+)
+
+// Narrow says whether a command asks for less than the first versions of it could say. A leader of such a version would force more.
+func (o *BulkForce) Narrow() bool {
+	return o.OnlyFresh || o.Status != "" || o.Channel != "" || o.Phase != ""
 }
 
 // Streaming says which agents have an open event stream on some replica, and since when each one's oldest is open (R8, R12); all others

@@ -782,6 +782,7 @@ func (s *stage) bulkForce(a *arguments) {
 	ids, _ := a.vals("failovers")
 	s.do(BulkForce{
 		CommandID: s.command, Group: a.str("group", "main"), TDG: a.str("tdg", ""), From: a.str("from", ""), OnlyStale: a.word("onlyStale"),
+		OnlyFresh: a.word("onlyFresh"), Status: Status(a.str("status", "")), Channel: a.str("channel", ""), Phase: Phase(a.str("phase", "")),
 		By: a.str("by", "olga"), Reason: a.str("reason", "drill"), MaxPerSecond: a.float("maxPerSecond"), MaxFraction: a.float("maxFraction"),
 		FailoverIDs: ids,
 	})

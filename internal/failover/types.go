@@ -106,6 +106,9 @@ type Contact struct {
 	StaleSince time.Time `json:"staleSince,omitzero"` // R9: its Region cannot be read
 }
 
+// ContactEnded is Amazon's AgentContactState of a contact in after-contact work: it is over, and not cleared.
+const ContactEnded = "ENDED"
+
 // Lookup is the progress of asking Amazon Connect once for a contact's Region (R20).
 type Lookup string
 

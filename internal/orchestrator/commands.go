@@ -34,13 +34,13 @@ func parse(c store.Command, now time.Time) (failover.Observation, error) {
 		}
 		o.CommandID, o.By = c.ID, c.By
 		return o, nil
-	case "bulkForce", "forceSelected":
+	case "bulkForce", "forceSelected", "forceNarrow":
 		var o failover.BulkForce
 		if err := json.Unmarshal(c.Payload, &o); err != nil {
 			return nil, fmt.Errorf("the payload forces no failovers: %w", err)
 		}
-		if (c.Kind == "forceSelected") != (len(o.FailoverIDs) > 0) {
-			return nil, fmt.Errorf("failovers are named in a command of kind forceSelected, and in no other")
+		if kind := store.ForceKind(&o); c.Kind != kind {
+			return nil, fmt.Errorf("a command that asks for this is of kind %s", kind)
 		}
 		if o.MaxPerSecond < 0 || o.MaxFraction < 0 {
 			return nil, fmt.Errorf("maxPerSecond and maxFraction are not negative")

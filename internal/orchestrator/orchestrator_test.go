@@ -412,6 +412,9 @@ func TestInbox(t *testing.T) {
 				{ID: 7, Kind: store.CommandBulkForce, Payload: json.RawMessage(`"all"`)},
 				{ID: 17, Kind: store.CommandForceSelected, Payload: json.RawMessage(`{"Group":"main"}`)},
 				{ID: 18, Kind: store.CommandBulkForce, Payload: json.RawMessage(`{"FailoverIDs":["x"]}`)},
+				{ID: 19, Kind: store.CommandBulkForce, Payload: json.RawMessage(`{"Channel":"CHAT"}`)},
+				{ID: 20, Kind: store.CommandForceSelected, Payload: json.RawMessage(`{"FailoverIDs":["x"],"Phase":"talking"}`)},
+				{ID: 21, Kind: store.CommandForceNarrow, Payload: json.RawMessage(`{"FailoverIDs":["x"]}`)},
 				command(8, store.CommandForce, failover.Force{CommandID: 99, FailoverID: id, By: "somebody else", Reason: "tea"}),
 				command(9, store.CommandForce, failover.Force{FailoverID: id}),
 				command(10, store.CommandReport, failover.Report{AgentID: "nobody"}),
@@ -425,7 +428,7 @@ func TestInbox(t *testing.T) {
 		})
 		a.doorbell <- struct{}{}
 		synctest.Wait()
-		require.Len(t, m.results, 18)
+		require.Len(t, m.results, 21)
 		for n := int64(1); n <= 7; n++ {
 			require.Equal(t, failover.OutcomeRefused, m.results[n].Outcome)
 			require.NotEmpty(t, m.results[n].Detail)
@@ -436,7 +439,7 @@ func TestInbox(t *testing.T) {
 		require.Equal(t, failover.OutcomeDone, m.results[11].Outcome)
 		require.Equal(t, 1, m.results[12].Forced, "the one that is left")
 		for n, want := range map[int64]failover.Outcome{
-			13: failover.OutcomeRefused, 17: failover.OutcomeRefused, 18: failover.OutcomeRefused, 14: failover.OutcomeDone, 15: failover.OutcomeDone, 16: failover.OutcomeNotFound,
+			13: failover.OutcomeRefused, 17: failover.OutcomeRefused, 18: failover.OutcomeRefused, 19: failover.OutcomeRefused, 20: failover.OutcomeRefused, 21: failover.OutcomeRefused, 14: failover.OutcomeDone, 15: failover.OutcomeDone, 16: failover.OutcomeNotFound,
 		} {
 			require.Equal(t, want, m.results[n].Outcome, n)
 		}

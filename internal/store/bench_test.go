@@ -268,6 +268,14 @@ func BenchmarkConsole(b *testing.B) {
 			require.NoError(b, err)
 		}
 	})
+	b.Run("agents-by-name", func(b *testing.B) {
+		for b.Loop() {
+			_, next, err := s.Agents(b.Context(), store.AgentFilter{ByName: true}, page)
+			require.NoError(b, err)
+			_, _, err = s.Agents(b.Context(), store.AgentFilter{ByName: true}, store.Page{Limit: 200, Cursor: next})
+			require.NoError(b, err)
+		}
+	})
 	b.Run("search", func(b *testing.B) {
 		for b.Loop() {
 			_, _, err := s.Agents(b.Context(), store.AgentFilter{Search: "agent-049"}, page)

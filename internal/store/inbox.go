@@ -19,10 +19,22 @@ const (
 	CommandBulkForce = "bulkForce" // those that match
 	// CommandForceSelected is a bulk force of named failovers. A kind of its own, for a leader of a version that does not know the names would force all that match otherwise.
 	CommandForceSelected = "forceSelected"
+	CommandForceNarrow   = "forceNarrow" // for the same reason, one with a filter that such a leader does not know; with names or without
 	CommandPause         = "pause" // a failover group's completions
 	CommandResume        = "resume"
 	CommandDrill         = "drill" // a shift that is only told
 )
+
+// ForceKind is the kind of the command for a bulk force.
+func ForceKind(o *failover.BulkForce) string {
+	switch {
+	case o.Narrow():
+		return CommandForceNarrow
+	case len(o.FailoverIDs) > 0:
+		return CommandForceSelected
+	}
+	return CommandBulkForce
+}
 
 // Command is something that a replica asks of the leader.
 type Command struct {

@@ -24,6 +24,7 @@ type AgentFilter struct {
 	State                    failover.AgentState
 	Groups                   []string // one of these; nil: any
 	Search                   string   // the beginning of the user name or the id, in whatever case
+	ByName                   bool     // sorted by user name, in whatever case, instead of by id
 }
 
 // AgentRow is what REST shows of an agent.
@@ -46,10 +47,13 @@ func (a *AgentRow) Matches(search string) bool {
 	return strings.HasPrefix(strings.ToLower(a.Username), search) || strings.HasPrefix(a.AgentID, search)
 }
 
-// Agents lists agents by id.
+// Agents lists agents by id, or by name.
 func (s *Store) Agents(ctx context.Context, f AgentFilter, p Page) (agents []AgentRow, next string, err error) {
 	ctx, done := s.call(ctx, "agents", callTimeout, &err)
 	defer done()
+	if f.ByName {
+		return s.agentsByName(ctx, f, p)
+	}
 	keys, err := p.keys("agents", 1)
 	if err != nil {
 		return nil, "", err
@@ -112,18 +116,48 @@ func (s *Store) agents(ctx context.Context, params db.AgentsParams) ([]AgentRow,
 	if err != nil {
 		return nil, fmt.Errorf("read agents: %w", err)
 	}
-	return all(rows, func(r *db.AgentsRow) (a AgentRow, err error) {
-		a = AgentRow{
-			AgentID: r.AgentID, Username: r.Username, Group: r.FailoverGroup, TDG: r.TdgID, ActiveRegion: r.ActiveRegion,
-			RegionSource: failover.Source(r.RegionSource), ObservedAt: r.ObservedAt.Time, State: failover.AgentState(r.State),
-			NextActiveRegion: r.NextRegion, FailoverID: r.FailoverID, OpenContacts: int(r.OpenContacts), Connections: int(r.Connections),
-		}
-		if a.Standby, err = decodeStandby(r.Standby, r.AgentID); err != nil {
-			return a, err
-		}
-		a.Errors, err = decodeErrors(r.Errors, r.AgentID)
+	return all(rows, decodeAgentRow)
+}
+
+func decodeAgentRow(r *db.AgentsRow) (a AgentRow, err error) {
+	a = AgentRow{
+		AgentID: r.AgentID, Username: r.Username, Group: r.FailoverGroup, TDG: r.TdgID, ActiveRegion: r.ActiveRegion,
+		RegionSource: failover.Source(r.RegionSource), ObservedAt: r.ObservedAt.Time, State: failover.AgentState(r.State),
+		NextActiveRegion: r.NextRegion, FailoverID: r.FailoverID, OpenContacts: int(r.OpenContacts), Connections: int(r.Connections),
+	}
+	if a.Standby, err = decodeStandby(r.Standby, r.AgentID); err != nil {
 		return a, err
+	}
+	a.Errors, err = decodeErrors(r.Errors, r.AgentID)
+	return a, err
+}
+
+func (s *Store) agentsByName(ctx context.Context, f AgentFilter, p Page) ([]AgentRow, string, error) {
+	const list = "agents:username" // a cursor is of one order
+	keys, err := p.keys(list, 2)
+	if err != nil {
+		return nil, "", err
+	}
+	params := db.AgentsByNameParams{
+		Alive: ReplicaTimeout, FailoverGroup: f.Group, FailoverGroups: f.Groups, TdgID: f.TDG, ActiveRegion: f.ActiveRegion, State: string(f.State), Search: text(f.Search),
+		MaxRows: rowLimit(p.limit() + 1),
+	}
+	if keys != nil {
+		params.AfterName, params.AfterID = keys[0], keys[1]
+	}
+	rows, err := s.q.AgentsByName(ctx, s.pool, params)
+	if err != nil {
+		return nil, "", fmt.Errorf("read agents by name: %w", err)
+	}
+	rows, next := cut(rows, p.limit(), func(r *db.AgentsByNameRow) string { return cursor(list, r.ByName, r.AgentID) })
+	agents, err := all(rows, func(r *db.AgentsByNameRow) (AgentRow, error) {
+		return decodeAgentRow(&db.AgentsRow{
+			AgentID: r.AgentID, Username: r.Username, FailoverGroup: r.FailoverGroup, TdgID: r.TdgID, ActiveRegion: r.ActiveRegion, RegionSource: r.RegionSource,
+			ObservedAt: r.ObservedAt, State: r.State, NextRegion: r.NextRegion, FailoverID: r.FailoverID, Standby: r.Standby, Errors: r.Errors,
+			OpenContacts: r.OpenContacts, Connections: r.Connections,
+		})
 	})
+	return agents, next, err
 }
 
 // Contact is a contact of an agent, and the Region in whose list it is (empty with global routing).

@@ -76,6 +76,13 @@ func TestPagingIsStableWhileRowsAreAdded(t *testing.T) {
 			id := func(a store.AgentRow) string { return a.AgentID }
 			return idsOf(pages(t, 1000, list, nil), id), idsOf(pages(t, 7, list, grow), id)
 		},
+		"agents by name": func() (before, got []string) {
+			list := func(ctx context.Context, p store.Page) ([]store.AgentRow, string, error) {
+				return s.Agents(ctx, store.AgentFilter{Group: "main", ByName: true}, p)
+			}
+			id := func(a store.AgentRow) string { return a.AgentID }
+			return idsOf(pages(t, 1000, list, nil), id), idsOf(pages(t, 7, list, grow), id)
+		},
 		"failovers": func() (before, got []string) {
 			list := func(ctx context.Context, p store.Page) ([]*failover.Failover, string, error) {
 				return s.Failovers(ctx, store.FailoverFilter{}, p)
@@ -157,6 +164,14 @@ func TestListsCanBeFiltered(t *testing.T) {
 	require.Equal(t, "3", agents(store.AgentFilter{State: failover.AgentUnknown}))
 	require.Equal(t, "24", agents(store.AgentFilter{State: failover.AgentPending, Group: "main"}))
 	require.Empty(t, agents(store.AgentFilter{Group: "'; DROP TABLE agents; --"}))
+	for _, f := range []store.AgentFilter{
+		{}, {Group: "main"}, {TDG: "tdg2"}, {ActiveRegion: "us-west-2"}, {State: failover.AgentPending}, {State: failover.AgentUnknown},
+		{State: failover.AgentPending, Group: "main"}, {Groups: []string{"other"}}, {Search: "AGENT-0000"}, {Search: "agent-00003"},
+	} { // whose names are in the order of their ids
+		byName := f
+		byName.ByName = true
+		require.Equal(t, agents(f), agents(byName), "%+v", f)
+	}
 
 	failovers := func(f store.FailoverFilter) string {
 		rows, _, err := s.Failovers(t.Context(), f, store.Page{})
@@ -264,6 +279,8 @@ func TestCursorsOfOtherLists(t *testing.T) {
 	commit(t, s, lead(t, s).Epoch, shifted(3, failover.Pending))
 	_, next, err := s.Agents(t.Context(), store.AgentFilter{}, store.Page{Limit: 1})
 	require.NoError(t, err)
+	_, _, err = s.Agents(t.Context(), store.AgentFilter{ByName: true}, store.Page{Cursor: next})
+	require.ErrorIs(t, err, store.ErrBadCursor, "a cursor is of one order")
 	for _, cursor := range []string{next, "x", "WyJmYWlsb3ZlcnMiLCJ4IiwieSJd", "!", "bnVsbA"} {
 		_, _, err := s.Failovers(t.Context(), store.FailoverFilter{}, store.Page{Cursor: cursor})
 		require.ErrorIs(t, err, store.ErrBadCursor, cursor)
@@ -311,4 +328,22 @@ func TestConnectionsOfReplicas(t *testing.T) {
 	exec(t, conn, "UPDATE replicas SET heartbeat_at = now() - interval '25 h' WHERE replica = 'b'")
 	require.NoError(t, s.Prune(ctx))
 	require.Equal(t, 0, query[int](t, conn, "SELECT count(*) FROM connections"))
+}
+
+// People look for names as they say them: capitals make no difference, and two of one name are told apart by their ids.
+func TestAgentsByName(t *testing.T) {
+	t.Parallel()
+	s, _ := newStore(t)
+	names := []string{"bob", "Alice", "alice", "", "Émile", "zoe", "Bob"}
+	e := shifted(len(names), failover.Pending)
+	for i, name := range names {
+		e.Agents[i].Username = name
+	}
+	commit(t, s, lead(t, s).Epoch, failover.Effects{Agents: e.Agents, Failovers: e.Failovers})
+	rows := pages(t, 2, func(ctx context.Context, p store.Page) ([]store.AgentRow, string, error) {
+		return s.Agents(ctx, store.AgentFilter{ByName: true}, p)
+	}, func() {})
+	got := idsOf(rows, func(a store.AgentRow) string { return a.Username })
+	require.ElementsMatch(t, names, got)
+	require.Equal(t, []string{"", "Alice", "alice", "bob", "Bob"}, got[:5])
 }

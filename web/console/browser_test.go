@@ -61,6 +61,7 @@ func TestBrowser(t *testing.T) {
 		"signin":     {agents: 3, dex: true},
 		"trouble":    {agents: 20},
 		"away":       {agents: 20},
+		"still":      {agents: 100, webhooks: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -162,7 +162,7 @@ export interface paths {
         };
         /**
          * List agents
-         * @description Agents by id. Filters are combined with "and".
+         * @description Agents by id, or by user name. Filters are combined with "and".
          */
         get: operations["listAgents"];
         put?: never;
@@ -1294,7 +1294,7 @@ export interface components {
         ForceRequest: {
             reason: components["schemas"]["ReasonText"];
         };
-        /** @description Which failovers to force, and how fast. Fields that are left out match everything. */
+        /** @description Which failovers to force, and how fast. Filters are combined with "and", and are those of `GET /v1/open-failovers`; those that are left out match everything. */
         BulkForceRequest: {
             failoverGroup: components["schemas"]["GroupName"];
             tdgId?: components["schemas"]["Id"];
@@ -1306,6 +1306,27 @@ export interface components {
              * @default false
              */
             onlyStale: boolean;
+            /**
+             * @description Only those whose from-Region can be read.
+             * @default false
+             */
+            onlyFresh: boolean;
+            /**
+             * @description Only failovers in this status.
+             * @enum {string}
+             */
+            status?: "detected" | "pending";
+            /**
+             * @description Only those that a contact of this channel holds.
+             * @example CHAT
+             */
+            channel?: string;
+            /**
+             * @description `talking`: only those with a live contact. `afterContactWork`: only those whose contacts have all ended and are not cleared. Looked at when the failovers are forced: who
+             *     has taken a call since you looked is not among the latter.
+             * @enum {string}
+             */
+            phase?: "talking" | "afterContactWork";
             reason: components["schemas"]["ReasonText"];
             /**
              * Format: double
@@ -1855,6 +1876,8 @@ export interface components {
         DrillAgent: {
             /** @description The agent. */
             agentId: string;
+            /** @description The Amazon Connect user name; null if it was not known when the drill began. */
+            username: string | null;
             /** @description Where the agent works. */
             fromRegion: string | null;
             /** @description Where the agent was told to go. */
@@ -3258,6 +3281,8 @@ export interface operations {
                  * @example jane
                  */
                 search?: string;
+                /** @description By id; or by user name, in whatever case, for finding people. Those whose name is not known come first. */
+                order?: "agentId" | "username";
                 /** @description The longest page wanted. */
                 limit?: components["parameters"]["Limit"];
                 /** @description `nextCursor` of the page before. One that is malformed, or of another list, is 400. */

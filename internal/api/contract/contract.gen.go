@@ -41,6 +41,42 @@ func (e AgentState) Valid() bool {
 	}
 }
 
+// Defines values for BulkForceRequestPhase.
+const (
+	BulkForceRequestPhaseAfterContactWork BulkForceRequestPhase = "afterContactWork"
+	BulkForceRequestPhaseTalking          BulkForceRequestPhase = "talking"
+)
+
+// Valid indicates whether the value is a known member of the BulkForceRequestPhase enum.
+func (e BulkForceRequestPhase) Valid() bool {
+	switch e {
+	case BulkForceRequestPhaseAfterContactWork:
+		return true
+	case BulkForceRequestPhaseTalking:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BulkForceRequestStatus.
+const (
+	BulkForceRequestStatusDetected BulkForceRequestStatus = "detected"
+	BulkForceRequestStatusPending  BulkForceRequestStatus = "pending"
+)
+
+// Valid indicates whether the value is a known member of the BulkForceRequestStatus enum.
+func (e BulkForceRequestStatus) Valid() bool {
+	switch e {
+	case BulkForceRequestStatusDetected:
+		return true
+	case BulkForceRequestStatusPending:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ConfigureErrorCode.
 const (
 	ConfigureErrorCodeACCESSDENIED              ConfigureErrorCode = "ACCESS_DENIED"
@@ -452,6 +488,24 @@ func (e SessionRoles) Valid() bool {
 	}
 }
 
+// Defines values for ListAgentsParamsOrder.
+const (
+	ListAgentsParamsOrderAgentID  ListAgentsParamsOrder = "agentId"
+	ListAgentsParamsOrderUsername ListAgentsParamsOrder = "username"
+)
+
+// Valid indicates whether the value is a known member of the ListAgentsParamsOrder enum.
+func (e ListAgentsParamsOrder) Valid() bool {
+	switch e {
+	case ListAgentsParamsOrderAgentID:
+		return true
+	case ListAgentsParamsOrderUsername:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListOpenFailoversParamsStatus.
 const (
 	ListOpenFailoversParamsStatusDetected ListOpenFailoversParamsStatus = "detected"
@@ -651,8 +705,11 @@ type BulkForceAccepted struct {
 	Matched *int `json:"matched"`
 }
 
-// BulkForceRequest Which failovers to force, and how fast. Fields that are left out match everything.
+// BulkForceRequest Which failovers to force, and how fast. Filters are combined with "and", and are those of `GET /v1/open-failovers`; those that are left out match everything.
 type BulkForceRequest struct {
+	// Channel Only those that a contact of this channel holds.
+	Channel *string `json:"channel,omitempty"`
+
 	// FailoverGroup The name of a failover group in the configuration.
 	//
 	// Examples: main
@@ -673,15 +730,32 @@ type BulkForceRequest struct {
 	// MaxPerSecond How many to complete per second; left out, all at once.
 	MaxPerSecond *float64 `json:"maxPerSecond,omitempty"`
 
+	// OnlyFresh Only those whose from-Region can be read.
+	OnlyFresh *bool `json:"onlyFresh,omitempty"`
+
 	// OnlyStale Only those whose from-Region cannot be read, so that their contacts are known only as they were last.
 	OnlyStale *bool `json:"onlyStale,omitempty"`
+
+	// Phase `talking`: only those with a live contact. `afterContactWork`: only those whose contacts have all ended and are not cleared. Looked at when the failovers are forced: who
+	// has taken a call since you looked is not among the latter.
+	Phase *BulkForceRequestPhase `json:"phase,omitempty"`
 
 	// Reason Why, in one line, for the audit trail and the failover's record.
 	Reason ReasonText `json:"reason"`
 
+	// Status Only failovers in this status.
+	Status *BulkForceRequestStatus `json:"status,omitempty"`
+
 	// TdgID An id of printable ASCII characters. Those of Amazon Connect and of failovers are UUIDs.
 	TdgID *ID `json:"tdgId,omitempty"`
 }
+
+// BulkForceRequestPhase `talking`: only those with a live contact. `afterContactWork`: only those whose contacts have all ended and are not cleared. Looked at when the failovers are forced: who
+// has taken a call since you looked is not among the latter.
+type BulkForceRequestPhase string
+
+// BulkForceRequestStatus Only failovers in this status.
+type BulkForceRequestStatus string
 
 // Change A change of a traffic distribution group's distributions.
 type Change struct {
@@ -974,6 +1048,9 @@ type DrillAgent struct {
 
 	// ToRegion Where the agent was told to go.
 	ToRegion *string `json:"toRegion"`
+
+	// Username The Amazon Connect user name; null if it was not known when the drill began.
+	Username *string `json:"username"`
 }
 
 // DrillCounts Agents by outcome, and what would have gone wrong with them.
@@ -2192,12 +2269,18 @@ type ListAgentsParams struct {
 	// Search Only agents whose user name or id begins with this, in whatever case.
 	Search *string `form:"search,omitempty" json:"search,omitempty"`
 
+	// Order By id; or by user name, in whatever case, for finding people. Those whose name is not known come first.
+	Order *ListAgentsParamsOrder `form:"order,omitempty" json:"order,omitempty"`
+
 	// Limit The longest page wanted.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor `nextCursor` of the page before. One that is malformed, or of another list, is 400.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
+
+// ListAgentsParamsOrder defines parameters for ListAgents.
+type ListAgentsParamsOrder string
 
 // ListAgentContactsParams defines parameters for ListAgentContacts.
 type ListAgentContactsParams struct {
@@ -3058,6 +3141,19 @@ func (siw *ServerInterfaceWrapper) ListAgents(w http.ResponseWriter, r *http.Req
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "search"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "search", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "order" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "order", r.URL.Query(), &params.Order, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "order"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "order", Err: err})
 		}
 		return
 	}

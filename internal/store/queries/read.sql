@@ -22,6 +22,24 @@ WHERE a.agent_id > @after_id
   AND (@search::text = '' OR starts_with(lower(a.username), lower(@search)) OR starts_with(a.agent_id, lower(@search)))
 ORDER BY a.agent_id LIMIT @max_rows;
 
+-- AgentsByName is Agents by user name; whose name is not known comes first. A page is a sort of all that match.
+-- name: AgentsByName :many
+SELECT a.agent_id, a.username, a.failover_group, a.tdg_id, a.active_region, a.region_source, a.observed_at, a.state,
+    a.next_region, a.failover_id, a.standby, a.errors,
+    (SELECT count(*) FROM contacts c WHERE c.agent_id = a.agent_id AND c.surfaced) AS open_contacts,
+    (SELECT count(*) FROM connections n JOIN replicas r USING (replica)
+     WHERE n.agent_id = a.agent_id AND r.heartbeat_at > clock_timestamp() - @alive::interval) AS connections,
+    lower(a.username)::text AS by_name
+FROM agents a
+WHERE (lower(a.username), a.agent_id) > (@after_name::text, @after_id::text)
+  AND (@failover_group::text = '' OR a.failover_group = @failover_group)
+  AND (@failover_groups::text[] IS NULL OR a.failover_group = ANY (@failover_groups))
+  AND (@tdg_id::text = '' OR a.tdg_id = @tdg_id)
+  AND (@active_region::text = '' OR a.active_region = @active_region)
+  AND (@state::text = '' OR a.state = @state)
+  AND (@search::text = '' OR starts_with(lower(a.username), lower(@search)) OR starts_with(a.agent_id, lower(@search)))
+ORDER BY lower(a.username), a.agent_id LIMIT @max_rows;
+
 -- AgentByAlias reads all agents unless it is told whose alias it may be: it is asked for ids that nobody knows otherwise, which are
 -- few and remembered.
 -- name: AgentByAlias :one

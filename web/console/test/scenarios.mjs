@@ -83,6 +83,22 @@ export async function shift(floor) {
   await dialog.waitFor({ state: "detached" });
   await forced(floor, page, some, "INC-2041");
 
+  // And all that the list is narrowed down to: who is in after-contact work, of which nothing live is lost.
+  await page.getByRole("combobox", { name: "Is", exact: true }).selectOption("afterContactWork");
+  await page.getByRole("combobox", { name: "Channel" }).selectOption("CHAT");
+  const chats = (await open("&phase=afterContactWork&channel=CHAT")).items;
+  assert.ok(chats.length > 0 && chats.length < ended.length);
+  await page.getByRole("button", { name: "Force all that match" }).click();
+  assert.equal(await toll(), 0);
+  await dialog.getByLabel("Why").fill("they have forgotten to close");
+  await floor.look(page, "force-matching");
+  await dialog.getByRole("button", { name: /^Force/ }).click();
+  await dialog.waitFor({ state: "detached" });
+  await forced(floor, page, chats, "they have forgotten to close");
+  const [entry] = (await floor.all(page, "/v1/audit")).filter((e) => e.reason === "they have forgotten to close" && e.outcome === "accepted");
+  assert.deepEqual([entry.details.channel, entry.details.phase], ["CHAT", "afterContactWork"]);
+  assert.equal((await open()).totals.failovers, held.length - 6 - chats.length, "others are where they were");
+
   // One of those who wait.
   const one = (await open()).items[0];
   await floor.visit(page, `agents/${one.agentId}`);
@@ -95,6 +111,10 @@ export async function shift(floor) {
   await floor.visit(page, "agents");
   await floor.agrees("the number of agents", async () => number((await page.locator("main .sum").innerText()).match(/\d[\d,]*/)[0]), async () => (await summary()).agents);
   await floor.look(page, "agents");
+  await page.getByRole("columnheader", { name: "Agent" }).getByRole("button").click();
+  await page.getByRole("columnheader", { name: "Agent" }).and(page.locator("[aria-sort=ascending]")).waitFor();
+  await floor.agrees("the agents by name", async () => (await page.getByRole("grid", { name: "Agents" }).locator("[data-row] a").allInnerTexts()).slice(0, 20),
+    async () => (await floor.get(page, "/v1/agents?order=username&limit=20")).items.map((a) => a.username));
 
   // All contacts end, and with them the shift.
   await Promise.all(contacts.filter((c) => !ended.includes(c)).map((c) => floor.ends(c)));
@@ -116,7 +136,7 @@ export async function shift(floor) {
   await floor.settled(page);
   const report = await reportAgrees(floor, page, () => floor.get(page, `/v1/shifts/${page.url().split("/").pop()}`));
   assert.equal(report.shift.completed, agents.length);
-  assert.equal(report.shift.forced, 6);
+  assert.equal(report.shift.forced, 6 + chats.length);
 }
 
 /** Agents by state and by Region are those of REST. */
@@ -183,6 +203,7 @@ export async function operations(floor) {
     async () => [number(await floor.figure(page, "Held")), number(await floor.figure(page, "Would have gone")), number(await floor.figure(page, "Without a stream"))],
     async () => { const { counts } = await drill(); return [counts.pending, counts.completed, counts.notStreaming]; });
   assert.equal((await drill()).reason, "Tuesday rehearsal");
+  assert.deepEqual((await page.getByRole("grid", { name: "Agents of the drill" }).locator("[data-row] a").allInnerTexts()).sort(), (await drill()).agents.map((a) => a.username).sort());
   await floor.look(page, "drill");
   await floor.visit(page, "drills");
   await page.getByRole("row", { name: /Tuesday rehearsal/ }).waitFor();
@@ -462,6 +483,63 @@ export async function away(floor) {
   assert.deepEqual(asked.map((e) => e.outcome).sort(), ["accepted", "done"]);
   await floor.visit(page, "shifts");
   await page.getByText("No shift was seen yet.").waitFor();
+}
+
+/** Every page stands still while what it shows comes in, and shows it. Each is in a window of its own, where it is drawn all the time. */
+export async function still(floor) {
+  const { agents, east, west } = floor;
+  const steer = await floor.open(await floor.person(), "overview");
+  const summary = async () => (await floor.get(steer, "/v1/summary")).items[0];
+  const post = (path, body) => steer.evaluate(async ([path, body]) => {
+    const answer = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+    return answer.ok ? answer.json() : Promise.reject(new Error(await answer.text()));
+  }, [path, body]);
+  await floor.until("the floor is known", summary, (s) => s.byState.active === agents.length);
+  await floor.shift(west);
+  await floor.until("they have gone", summary, (s) => s.byActiveRegion.every((c) => c.activeRegion === west) && s.byState.active === agents.length);
+  const calls = await Promise.all(agents.slice(0, 20).map((a, i) => floor.contact(a, i % 2 ? "CHAT" : "VOICE")));
+  await floor.until("the contacts are known", () => post("/v1/failover-groups/main/plan?limit=1", { toRegion: east }), (p) => p.counts.waits === calls.length);
+  const { drillId } = await post("/v1/failover-groups/main/drills", { agentIds: agents.slice(0, 30).map((a) => a.id), reason: "rehearsal", ttlSeconds: 600 });
+  const pages = {};
+  for (const hash of [
+    "overview", "pending", "agents", `agents/${agents[0].id}`, "controls", "shifts", "drills", `drills/${drillId}`, "webhooks", "webhooks/pager", "audit",
+  ]) pages[hash] = await floor.open(await floor.person(), hash);
+  const shown = async (page) => page.locator("main").innerText();
+  const before = Object.fromEntries(await Promise.all(Object.entries(pages).map(async ([hash, page]) => [hash, await shown(page)])));
+
+  // The shift of which there is a page while it goes on.
+  await floor.shift(east);
+  const { shiftId } = (await floor.until("it is noticed", summary, (s) => s.pending === calls.length)).shifts[0];
+  const ofShift = `shifts/${shiftId}`;
+  pages[ofShift] = await floor.open(await floor.person(), ofShift);
+  before[ofShift] = await shown(pages[ofShift]);
+  await Promise.all(Object.values(pages).map(async (page) => {
+    await page.evaluate(() => document.fonts.ready);
+    await new Promise((resolve) => setTimeout(resolve, 600)); // a sign of half a second, which tells what is under way, has come or does not
+    await floor.layoutShift(page);
+  }));
+
+  // Everything happens that a shift has.
+  for (const [i, call] of calls.entries()) {
+    await floor.ends(call);
+    if (i % 4 === 3) await new Promise((resolve) => setTimeout(resolve, 300));
+  }
+  await floor.until("they are in after-contact work", async () => (await floor.get(steer, "/v1/open-failovers?limit=1")).totals, (t) => t.afterContactWork === calls.length);
+  await post("/v1/failovers/force", { failoverGroup: "main", reason: "forgotten", phase: "afterContactWork", channel: "CHAT", maxFraction: 1 });
+  await Promise.all(calls.map((call) => floor.clears(call)));
+  await floor.until("the shift is over", summary, (s) => s.byState.active === agents.length);
+  const webhook = async () => (await floor.get(steer, "/v1/webhooks")).items[0];
+  await floor.until("the pager knows", webhook, (w) => w.pending === 0 && w.behind === 0);
+  for (const [hash, page] of Object.entries(pages)) {
+    if (hash !== "controls") await floor.until(`${hash} shows what happened`, () => shown(page), (text) => text !== before[hash]);
+  }
+  for (const [hash, page] of Object.entries(pages)) await floor.stands(page, hash.replace(/[0-9a-f-]{36}/, "…"));
+
+  // What is measured can be seen: a block that pushes a page down is.
+  for (const [hash, page] of Object.entries(pages)) {
+    await page.evaluate(() => { const block = document.createElement("div"); block.style.height = "20rem"; document.querySelector("main").prepend(block); });
+    await floor.until(`${hash} is measured`, () => floor.layoutShift(page), (s) => s.sum > 0.02);
+  }
 }
 
 /** A large floor: lists draw what is in view, the last of them is reached, a shift of all of them moves nothing and does not stop the page. */

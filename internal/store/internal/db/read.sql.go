@@ -136,6 +136,103 @@ func (q *Queries) Agents(ctx context.Context, db DBTX, arg AgentsParams) ([]Agen
 	return items, nil
 }
 
+const agentsByName = `-- name: AgentsByName :many
+SELECT a.agent_id, a.username, a.failover_group, a.tdg_id, a.active_region, a.region_source, a.observed_at, a.state,
+    a.next_region, a.failover_id, a.standby, a.errors,
+    (SELECT count(*) FROM contacts c WHERE c.agent_id = a.agent_id AND c.surfaced) AS open_contacts,
+    (SELECT count(*) FROM connections n JOIN replicas r USING (replica)
+     WHERE n.agent_id = a.agent_id AND r.heartbeat_at > clock_timestamp() - $1::interval) AS connections,
+    lower(a.username)::text AS by_name
+FROM agents a
+WHERE (lower(a.username), a.agent_id) > ($2::text, $3::text)
+  AND ($4::text = '' OR a.failover_group = $4)
+  AND ($5::text[] IS NULL OR a.failover_group = ANY ($5))
+  AND ($6::text = '' OR a.tdg_id = $6)
+  AND ($7::text = '' OR a.active_region = $7)
+  AND ($8::text = '' OR a.state = $8)
+  AND ($9::text = '' OR starts_with(lower(a.username), lower($9)) OR starts_with(a.agent_id, lower($9)))
+ORDER BY lower(a.username), a.agent_id LIMIT $10
+`
+
+type AgentsByNameParams struct {
+	Alive          time.Duration
+	AfterName      string
+	AfterID        string
+	FailoverGroup  string
+	FailoverGroups []string
+	TdgID          string
+	ActiveRegion   string
+	State          string
+	Search         string
+	MaxRows        int32
+}
+
+type AgentsByNameRow struct {
+	AgentID       string
+	Username      string
+	FailoverGroup string
+	TdgID         string
+	ActiveRegion  string
+	RegionSource  string
+	ObservedAt    pgtype.Timestamptz
+	State         string
+	NextRegion    string
+	FailoverID    string
+	Standby       []byte
+	Errors        []byte
+	OpenContacts  int64
+	Connections   int64
+	ByName        string
+}
+
+// AgentsByName is Agents by user name; whose name is not known comes first. A page is a sort of all that match.
+func (q *Queries) AgentsByName(ctx context.Context, db DBTX, arg AgentsByNameParams) ([]AgentsByNameRow, error) {
+	rows, err := db.Query(ctx, agentsByName,
+		arg.Alive,
+		arg.AfterName,
+		arg.AfterID,
+		arg.FailoverGroup,
+		arg.FailoverGroups,
+		arg.TdgID,
+		arg.ActiveRegion,
+		arg.State,
+		arg.Search,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []AgentsByNameRow
+	for rows.Next() {
+		var i AgentsByNameRow
+		if err := rows.Scan(
+			&i.AgentID,
+			&i.Username,
+			&i.FailoverGroup,
+			&i.TdgID,
+			&i.ActiveRegion,
+			&i.RegionSource,
+			&i.ObservedAt,
+			&i.State,
+			&i.NextRegion,
+			&i.FailoverID,
+			&i.Standby,
+			&i.Errors,
+			&i.OpenContacts,
+			&i.Connections,
+			&i.ByName,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const changes = `-- name: Changes :many
 SELECT change_id, tdg_id, failover_group, before, after, observed_at, observed_by, conflict
 FROM distribution_changes WHERE tdg_id = $1 AND change_id < $2

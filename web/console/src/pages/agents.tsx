@@ -13,7 +13,7 @@ import { Choice } from "./pending";
 export const stateMoods = { active: "good", detected: "busy", pending: "busy", unknown: "bad" } as const;
 
 const columns: Column<Agent>[] = [
-  { name: "agent", title: "Agent", width: "minmax(11rem, 1.4fr)", cell: (a) => <a href={href("agents", a.agentId)} title={a.agentId}>{a.username ?? shortId(a.agentId)}</a> },
+  { name: "agent", title: "Agent", width: "minmax(11rem, 1.4fr)", sort: "username", cell: (a) => <a href={href("agents", a.agentId)} title={a.agentId}>{a.username ?? shortId(a.agentId)}</a> },
   { name: "state", title: "State", width: "7rem", cell: (a) => <Pill mood={stateMoods[a.state]}>{a.state}</Pill> },
   { name: "region", title: "Works in", width: "9rem", cell: (a) => a.activeRegion ?? "unknown" },
   { name: "next", title: "Goes to", width: "9rem", cell: (a) => a.nextActiveRegion ?? "" },
@@ -27,9 +27,10 @@ const columns: Column<Agent>[] = [
 export function Agents() {
   const q = route.value.query;
   const group = q.get("group") ?? "", region = q.get("region") ?? "", state = q.get("state") ?? "", search = q.get("search") ?? "";
+  const byName = q.get("order") === "username";
   const query = { ...(group && { failoverGroup: group }), ...(region && { activeRegion: region }), ...(state && { state: state as Schemas["AgentState"] }), ...(search && { search }) };
-  const list = useRows(`agents/${JSON.stringify(query)}`, {
-    load: (cursor, limit, signal) => data(api.GET("/v1/agents", { params: { query: { ...query, limit, ...(cursor ? { cursor } : {}) } }, signal })), keyOf: (a: Agent) => a.agentId, every: 3000,
+  const list = useRows(`agents/${byName}/${JSON.stringify(query)}`, {
+    load: (cursor, limit, signal) => data(api.GET("/v1/agents", { params: { query: { ...query, ...(byName ? { order: "username" as const } : {}), limit, ...(cursor ? { cursor } : {}) } }, signal })), keyOf: (a: Agent) => a.agentId, every: 3000,
   });
   const field = useRef<HTMLInputElement>(null);
   const [typed, setTyped] = useState(search);
@@ -53,9 +54,11 @@ export function Agents() {
         {groups.length > 1 && <Choice label="Failover group" value={group} onChange={(v) => filter("group", v)} options={["", ...groups].map((g) => [g, g || "All"])} />}
         <Choice label="Works in" value={region} onChange={(v) => filter("region", v)} options={["", ...regions].map((r) => [r, r || "Any Region"])} />
         <Choice label="State" value={state} onChange={(v) => filter("state", v)} options={[["", "Any"], ["active", "Active"], ["detected", "Detected"], ["pending", "Pending"], ["unknown", "Unknown"]]} />
+        <Choice label="In the order of" value={byName ? "username" : ""} onChange={(v) => filter("order", v)} options={[["", "Ids"], ["username", "Names"]]} />
       </div>
       <Unread live={list.live} what="The list" />
       <Table label="Agents" columns={columns} rows={list.rows} rowKey={(a) => a.agentId} more={list.more} total={search ? undefined : total} loading={list.loading} onView={list.view}
+        sorting={byName ? { by: "username", descending: false } : undefined} onSort={() => filter("order", byName ? "" : "username")}
         onOpen={(a) => go("agents", a.agentId)} empty={Object.keys(query).length > 0 ? "No agent matches." : "No agents are known yet."} />
     </>
   );

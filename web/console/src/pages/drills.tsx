@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
 import { api, data, idempotency, type Schemas } from "../api";
-import { count, duration, plural, time } from "../format";
+import { count, duration, plural, shortId, time } from "../format";
 import { useLive } from "../live";
 import { go, href, route, setQuery } from "../router";
 import { useRows } from "../rows";
@@ -109,7 +109,7 @@ async function resolve(group: string, who: string[]): Promise<string[]> {
 }
 
 const parts: Column<Part>[] = [
-  { name: "agent", title: "Agent", width: "minmax(14rem, 1.5fr)", cell: (a) => <a class="id" href={href("agents", a.agentId)}>{a.agentId}</a> },
+  { name: "agent", title: "Agent", width: "minmax(14rem, 1.5fr)", cell: (a) => <a href={href("agents", a.agentId)} title={a.agentId}>{a.username ?? shortId(a.agentId)}</a> },
   { name: "outcome", title: "Outcome", width: "10rem", cell: (a) => <Pill mood={({ detected: "busy", pending: "busy", completed: "good", cancelled: "calm", skipped: "bad" } as const)[a.outcome]}>{{ detected: "told", pending: "held", completed: "would have gone", cancelled: "cancelled", skipped: "not told" }[a.outcome]}</Pill> },
   { name: "way", title: "Way", width: "minmax(12rem, 1fr)", cell: (a) => a.fromRegion && a.toRegion ? `${a.fromRegion} → ${a.toRegion}` : "–" },
   { name: "stream", title: "Stream", width: "7rem", cell: (a) => a.streaming ? "open" : <Pill mood="bad">none</Pill> },

@@ -11,7 +11,10 @@ import { Fault, Reason, useAction } from "../ui/parts";
 export type Target =
   | { kind: "one"; failoverId: string; who: string }
   | { kind: "selected"; group: string; failoverIds: string[] }
-  | { kind: "matching"; group: string; fromRegion?: string | undefined; onlyStale: boolean };
+  | { kind: "matching"; group: string; filter: Filter };
+
+/** What a bulk force can be narrowed down by: all that the list of who waits can be. */
+export type Filter = Partial<Pick<Schemas["BulkForceRequest"], "fromRegion" | "status" | "channel" | "phase" | "onlyStale" | "onlyFresh">>;
 
 interface Input {
   reason: string;
@@ -27,9 +30,8 @@ async function force(target: Target, input: Input, key: string): Promise<string>
   }
   const body: Schemas["BulkForceRequest"] = {
     failoverGroup: target.group, reason: input.reason, ...(input.maxPerSecond ? { maxPerSecond: input.maxPerSecond } : {}),
-    onlyStale: target.kind === "matching" && target.onlyStale,
-    maxFraction: input.maxFraction ?? 0.2,
-    ...(target.kind === "selected" ? { failoverIds: target.failoverIds } : target.fromRegion ? { fromRegion: target.fromRegion } : {}),
+    maxFraction: input.maxFraction ?? 0.2, onlyStale: false, onlyFresh: false,
+    ...(target.kind === "selected" ? { failoverIds: target.failoverIds } : target.filter),
   };
   const r = await data(api.POST("/v1/failovers/force", { params: { header }, body }));
   if (r.matched === null) return "The force is asked for. The leader has not answered yet.";
@@ -43,7 +45,7 @@ export function ForceDialog({ target, toll, onClose }: { target: Target; toll: T
   const [pace, setPace] = useState("");
   const action = useAction<Input>((input, key) => force(target, input, key));
   const many = target.kind !== "one";
-  const exempt = target.kind === "matching" && target.onlyStale;
+  const exempt = target.kind === "matching" && target.filter.onlyStale === true;
   const refused = action.error instanceof ApiError && action.error.kind === "rule-refused";
   const lost = toll?.live ?? 0;
   // Who agreed to lose three is asked again when it has become five.

@@ -10,7 +10,7 @@ import { useRows } from "../rows";
 import { useShortcuts } from "../ui/keys";
 import { Ago, Pill, RoleButton, Unread } from "../ui/parts";
 import { Table, type Column } from "../ui/table";
-import { ForceDialog, type Target } from "./force";
+import { ForceDialog, type Filter, type Target } from "./force";
 
 type Open = Schemas["OpenFailover"];
 type Query = NonNullable<Parameters<typeof loadPage>[0]>;
@@ -40,10 +40,10 @@ export function Pending() {
   const q = route.value.query;
   const group = q.get("group") ?? "", from = q.get("from") ?? "", channel = q.get("channel") ?? "", doing = q.get("phase") ?? "", stale = q.get("stale") ?? "";
   const order = (q.get("order") ?? "longest") as "longest" | "shortest" | "username";
-  const query: Query = {
-    ...(group && { failoverGroup: group }), ...(from && { fromRegion: from }), ...(channel && { channel }), ...(stale && { stale: stale === "yes" }), order,
-    ...(doing === "looking" ? { status: "detected" as const } : doing ? { phase: doing as "talking" } : {}),
+  const chosenBy = { // of the list, and of a force of all that is in it
+    ...(from && { fromRegion: from }), ...(channel && { channel }), ...(doing === "looking" ? { status: "detected" as const } : doing ? { phase: doing as "talking" } : {}),
   };
+  const query: Query = { ...(group && { failoverGroup: group }), ...chosenBy, ...(stale && { stale: stale === "yes" }), order };
   const key = `open/${JSON.stringify(query)}`;
   const list = useRows(key, {
     load: (cursor, limit, signal) => loadPage(query, cursor, limit, signal), keyOf: (f: Open) => f.failoverId,
@@ -61,8 +61,8 @@ export function Pending() {
   const groups = groupNames();
   const chosenGroups = [...new Set(chosen.map((f) => f.failoverGroup))];
   const theGroup = group || (groups.length === 1 ? groups[0]! : "");
-  // What a bulk force can be told: channel and phase it cannot.
-  const matching = !channel && !doing && stale !== "no" && theGroup ? { kind: "matching" as const, group: theGroup, fromRegion: from || undefined, onlyStale: stale === "yes" } : undefined;
+  const matching = theGroup
+    ? { kind: "matching" as const, group: theGroup, filter: { ...chosenBy, ...(stale && (stale === "yes" ? { onlyStale: true } : { onlyFresh: true })) } satisfies Filter } : undefined;
 
   const forceSelected = () => {
     if (chosen.length === 0 || chosen.length > most || chosenGroups.length > 1) return;
@@ -85,7 +85,7 @@ export function Pending() {
           <RoleButton roles={["operator", "admin"]} class="danger" disabled={chosen.length === 0 || why !== undefined} title={why ?? (chosen.length === 0 ? "Select agents first" : undefined)} onClick={forceSelected}>
             Force selected{chosen.length > 0 ? ` (${count(chosen.length)})` : ""}…
           </RoleButton>
-          <RoleButton roles={["operator", "admin"]} disabled={!matching || !totals?.failovers} title={matching ? undefined : "A force of all that match goes by group, Region left and stale alone: clear the other filters, or select lines"}
+          <RoleButton roles={["operator", "admin"]} disabled={!matching || !totals?.failovers} title={matching ? undefined : "A force is of one failover group: choose it first"}
             onClick={() => matching && setTarget({ target: matching })}>
             Force all that match…
           </RoleButton>
@@ -118,8 +118,9 @@ export function Pending() {
 
 /** Counts anew while the dialog is open: what is confirmed is what is there. */
 function ForceMatching({ target, onClose }: { target: Extract<Target, { kind: "matching" }>; onClose(): void }) {
+  const { onlyStale, onlyFresh, ...filter } = target.filter;
   const all = useLive("force", (signal) => data(api.GET("/v1/open-failovers", {
-    params: { query: { failoverGroup: target.group, ...(target.fromRegion ? { fromRegion: target.fromRegion } : {}), ...(target.onlyStale ? { stale: true } : {}), limit: 1 } }, signal,
+    params: { query: { ...filter, failoverGroup: target.group, ...(onlyStale || onlyFresh ? { stale: onlyStale === true } : {}), limit: 1 } }, signal,
   })), { every: 1000 });
   const t = all.data?.totals;
   return <ForceDialog target={target} toll={t && { failovers: t.failovers, live: t.live, afterContactWork: t.afterContactWork, unknown: t.failovers - t.pending }} onClose={onClose} />;
