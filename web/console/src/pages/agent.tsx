@@ -46,18 +46,18 @@ export function AgentPage({ id }: { id: string }) {
         </div>
       </div>
       <div class="cards agent">
-        <section class="card" aria-label="Where">
+        <section class="card" aria-label="Where" tabIndex={0}>
           <h2>Where</h2>
           <Loaded live={agent} what="The agent" lines={8}>{(a) => <Facts agent={a} />}</Loaded>
         </section>
-        <section class="card" aria-label="Contacts">
-          <h2>Contacts</h2>
-          <Loaded live={contacts} what="The contacts" lines={3}>{(list) => <Contacts items={list.items} />}</Loaded>
-          <h2 class="second">Desktop</h2>
+        <section class="card" aria-label="Desktop and contacts" tabIndex={0}>
+          <h2>Desktop</h2>
           <Loaded live={connections} what="The streams" lines={2}>{(list) => <Connections items={list.items} />}</Loaded>
           {a && <Standby agent={a} />}
+          <h2 class="second">Contacts</h2>
+          <Loaded live={contacts} what="The contacts" lines={3}>{(list) => <Contacts items={list.items} />}</Loaded>
         </section>
-        <section class="card" aria-label="Failovers">
+        <section class="card" aria-label="Failovers" tabIndex={0}>
           <h2>Failovers</h2>
           <Loaded live={failovers} what="The failovers" lines={4}>{(list) => <Failovers items={list.items} />}</Loaded>
         </section>
@@ -75,7 +75,8 @@ function Facts({ agent: a }: { agent: Agent }) {
     <>
       <p class="figure">{a.activeRegion ?? "Unknown"}{a.nextActiveRegion && <small> → {a.nextActiveRegion}</small>}</p>
       <dl class="facts">
-        <dt>Known by</dt><dd>{a.regionSource ? sources[a.regionSource] : "–"}, observed <Ago at={a.observedAt} /> ago</dd>
+        <dt>Known by</dt><dd>{a.regionSource ? sources[a.regionSource] : "–"}</dd>
+        <dt>Observed</dt><dd><Ago at={a.observedAt} /> ago</dd>
         <dt>User id</dt><dd class="id">{a.agentId}</dd>
         <dt>Group</dt><dd>{a.failoverGroup}</dd>
         <dt>Distribution</dt><dd class="id">{a.tdgId ?? "in none that is known"}</dd>

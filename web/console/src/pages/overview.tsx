@@ -45,7 +45,7 @@ function Group({ group, floor: f, tdgs }: { group: FailoverGroup; floor: GroupSu
         {group.pause && <Pill mood="busy" title={group.pause.reason}>Completions are held until {time(group.pause.until)}</Pill>}
         {f?.held ? <span class="quiet">{count(f.held)} held by the pause alone</span> : null}
         <div class="actions">
-          <a class="button" href={href("pending", { group: group.name })}>Pending: {count(f?.pending)}</a>
+          <a class="button" href={href("pending", { group: group.name })}>Pending: <Count of={f?.pending} most={f?.agents} /></a>
           <a class="button" href={href("agents", { group: group.name })}>Agents</a>
           <a class="button" href={href("controls", { group: group.name })}>Pause, plan, drill</a>
         </div>
@@ -84,6 +84,11 @@ function Group({ group, floor: f, tdgs }: { group: FailoverGroup; floor: GroupSu
   );
 }
 
+/** A number in a line: it takes the room of the largest that it can be, so that what follows stays where it is. */
+function Count({ of, most }: { of: number | undefined; most: number | undefined }) {
+  return <span class="count" style={`min-width: ${count(most).length}ch`}>{count(of)}</span>;
+}
+
 function warningTitle(code: string): string {
   return {
     REGIONS_DISAGREE: "The two Regions answer differently.", TELEPHONY_DIFFERS: "Phone calls and agents are distributed differently.",
@@ -100,7 +105,7 @@ function Region({ instance, health, floor: f }: { instance: FailoverGroup["insta
   return (
     <div class={`card region ${health?.state === "down" ? "down" : ""}`}>
       <h3>{instance.region} <small>{instance.source ? "source" : "replica"}</small></h3>
-      <p class="figure">{count(here)}<small> agents work here</small></p>
+      <p class="figure"><Count of={here} most={f?.agents} /><small> agents work here</small></p>
       <p><Pill mood={health ? moods[health.state] : "calm"}>{health?.state ?? "unknown"}</Pill> <span class="quiet">{health?.since ? <>for <Ago at={health.since} /></> : ""}</span></p>
       <p class={old ? "old" : "quiet"}>{old ? "Old: last read " : "Read "}{success === null ? "never" : <><Ago at={success} /> ago</>}</p>
       <p class="quiet error" title={health?.lastError ?? undefined}>{health?.lastError && health.state !== "healthy" ? health.lastError : " "}</p>
