@@ -163,6 +163,7 @@ func (s *Store) RenewLease(ctx context.Context, lease Lease, holder string, ttl 
 	case err != nil:
 		return lease, false, fmt.Errorf("renew the lease: %w", err)
 	case n == 0:
+		s.fresh.forget() // somebody else commits now
 		return lease, false, nil
 	case counted && known && have < left:
 		return lease, false, fmt.Errorf("the log has %d commits, this leader left %d: %w", have, left, ErrLost)

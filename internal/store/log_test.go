@@ -301,4 +301,10 @@ func TestFreshEventsAreThoseOfTheLog(t *testing.T) {
 	_, err = s.Commit(t.Context(), epoch-1, detected(1))
 	require.ErrorIs(t, err, store.ErrFenced)
 	require.Nil(t, s.FreshEvents(c.First.Seq-1, 1000))
+
+	c = commit(t, s, epoch, shifted(10, failover.Completed))
+	_, ok, err := s.RenewLease(t.Context(), store.Lease{Epoch: epoch - 1}, "test", time.Minute)
+	require.NoError(t, err)
+	require.False(t, ok)
+	require.Nil(t, s.FreshEvents(c.First.Seq-1, 1000), "another one leads, and what it commits comes after")
 }

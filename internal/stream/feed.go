@@ -149,7 +149,7 @@ func (h *Hub) verdict(r *resumption) (reset string, wait <-chan struct{}) {
 	}
 	// Another replica read it already. A poll that began after it was asked for tells whether the log has it.
 	if r.asked == 0 {
-		r.asked = h.begun
+		r.asked, h.doubted = h.begun, h.begun
 	}
 	if h.complete <= r.asked {
 		h.ring()

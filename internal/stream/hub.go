@@ -86,6 +86,7 @@ type Hub struct {
 	polled   chan struct{}    // closed after every complete poll
 	begun    int64            // polls begun
 	complete int64            // the last poll that read to the end of the log
+	doubted  int64            // polls begun when somebody last came who knows more than has been read
 	conns    map[uint64]*conn // by their number
 	agents   map[string]*conn // first of a chain of the same agent's
 	lastConn uint64
@@ -100,9 +101,6 @@ func New(o Options) *Hub {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Fresh == nil {
-		o.Fresh = func(int64, int) []store.LogEvent { return nil }
 	}
 	if o.CCPURL == nil {
 		o.CCPURL = func(string, string) string { return "" }

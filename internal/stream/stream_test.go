@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -256,6 +257,45 @@ func TestCursorAheadOfThisReplicaWaits(t *testing.T) {
 		require.NotEmpty(t, c.all()[1].comments, "heartbeats go on")
 		s.commit(completed("agent-1", "f1"))
 		behind.cut.Store(false)
+		time.Sleep(2 * time.Second)
+		require.Equal(t, []string{"failoverCompleted"}, c.names())
+	})
+}
+
+// A leader's commit is in the database, where another replica reads and tells it, before the leader hears so. Whoever heard of it and comes to the leader is
+// not reset because of what the leader remembers of its own commits.
+func TestCursorAheadOfWhatALeaderRemembers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		s.know(activeIn(east, "agent-1")...)
+		other := newHarness(t, s)
+		behind := &replicaStore{fakeStore: s}
+		var remembered atomic.Pointer[[]store.LogEvent]
+		remembered.Store(&[]store.LogEvent{})
+		h := newHarness(t, behind, func(o *Options) {
+			o.Fresh = func(seq int64, _ int) []store.LogEvent {
+				events := *remembered.Load()
+				if i := slices.IndexFunc(events, func(e store.LogEvent) bool { return e.Seq > seq }); i >= 0 {
+					return slices.Clone(events[i:])
+				}
+				return nil
+			}
+		})
+		ahead := other.connect("/agents/agent-1")
+		first := s.commit(detected("agent-1", "f1"))
+		remembered.Store(&first)
+		time.Sleep(2 * time.Second)
+		s.commit(pending("agent-1", "f1", "c1"))
+		require.Equal(t, "failoverPending", ahead.names()[2])
+		last := ahead.events()[2].id
+
+		c := h.connect("/agents/agent-1", "Last-Event-ID", last)
+		items, _, err := h.hub.History(t.Context(), HistoryQuery{AgentID: "agent-1", After: last, Limit: 1})
+		require.NoError(t, err)
+		require.Empty(t, items)
+		time.Sleep(2 * time.Second)
+		require.Empty(t, c.names())
+		s.commit(completed("agent-1", "f1"))
 		time.Sleep(2 * time.Second)
 		require.Equal(t, []string{"failoverCompleted"}, c.names())
 	})

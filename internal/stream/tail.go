@@ -61,6 +61,10 @@ func (h *Hub) poll(ctx context.Context, stateAt *time.Time) error {
 	loaded := h.mem != nil
 	h.begun++
 	begun := h.begun
+	fresh := h.o.Fresh
+	if h.doubted > 0 && h.complete <= h.doubted { // what this program knows of its own commits may be behind what others read
+		fresh = nil
+	}
 	h.mu.Unlock()
 	if !loaded {
 		if err := h.reload(ctx); err != nil {
@@ -68,7 +72,7 @@ func (h *Hub) poll(ctx context.Context, stateAt *time.Time) error {
 		}
 	}
 	for {
-		more, err := h.page(ctx, time.Since(*stateAt) >= stateInterval, stateAt)
+		more, err := h.page(ctx, fresh, time.Since(*stateAt) >= stateInterval, stateAt)
 		if err != nil {
 			return err
 		}
@@ -85,14 +89,16 @@ func (h *Hub) poll(ctx context.Context, stateAt *time.Time) error {
 }
 
 // page reads what follows the head of memory and applies it. It asks for the head's own event too: that it is still
-// there, in its epoch, proves in the same query that what follows continues what was told.
-func (h *Hub) page(ctx context.Context, look bool, stateAt *time.Time) (more bool, err error) {
+// there, in its epoch, proves in the same query that what follows continues what was told. fresh may spare the query; nil: ask.
+func (h *Hub) page(ctx context.Context, fresh func(int64, int) []store.LogEvent, look bool, stateAt *time.Time) (more bool, err error) {
 	h.mu.Lock()
 	logID, head, headAt := h.mem.logID, h.mem.head, h.mem.headAt
 	h.mu.Unlock()
 	read := func(after int64) ([]store.LogEvent, error) {
-		if rows := h.o.Fresh(after, pageSize); rows != nil {
-			return rows, nil
+		if fresh != nil {
+			if rows := fresh(after, pageSize); rows != nil {
+				return rows, nil
+			}
 		}
 		rows, err := call(ctx, func(ctx context.Context) ([]store.LogEvent, error) {
 			return h.o.Store.EventsAfter(ctx, after, pageSize)
