@@ -24,23 +24,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"changeover/internal/app"
+	"changeover/internal/browsertest"
 	"changeover/internal/config"
 	"changeover/internal/connectsim"
 	"changeover/internal/logtest"
 	"changeover/internal/postgres/postgrestest"
+	"changeover/internal/servertest"
 )
 
-func TestMain(m *testing.M) {
-	for name, value := range map[string]string{
-		"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true",
-		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
-	} {
-		if err := os.Setenv(name, value); err != nil {
-			panic(err)
-		}
-	}
-	postgrestest.Main(m)
-}
+func TestMain(m *testing.M) { servertest.Main(m) }
 
 const (
 	agents  = 24               // each with a network of its own
@@ -119,20 +111,9 @@ func newFloor(t *testing.T, origins ...string) *floor {
 	sim := connectsim.New(connectsim.Config{Agents: agents, MoveDelay: -1})
 	server := httptest.NewServer(sim.Handler())
 	t.Cleanup(func() { server.CloseClientConnections(); server.Close() })
-	c := config.Default()
-	c.Database.URL = config.Secret(postgrestest.NewDatabase(t))
-	c.Auth.Mode = config.AuthNone
+	c := servertest.Config(sim, server.URL, postgrestest.NewDatabase(t))
 	c.CORS.AllowedOrigins = origins
-	c.Connect = config.Connect{RequestsPerSecond: 100, Burst: 100, RequestTimeout: 2 * time.Second}
-	c.Poll.DistributionInterval, c.Poll.AgentInterval, c.Poll.DrainInterval = 200*time.Millisecond, 300*time.Millisecond, 200*time.Millisecond
 	c.Stream.Drain, c.Stream.Heartbeat, c.Stream.Retry = 100*time.Millisecond, time.Second, 100*time.Millisecond
-	group := config.FailoverGroup{Name: "main", Routing: config.Regional}
-	for _, region := range sim.Regions() {
-		group.Instances = append(group.Instances, config.Instance{
-			Region: region, InstanceID: sim.InstanceID(), CCPURL: "https://" + region + ".example.com/ccp-v2/", Endpoint: server.URL,
-		})
-	}
-	c.FailoverGroups = []config.FailoverGroup{group}
 	f := &floor{sim: sim, url: server.URL, config: c, listen: []string{"127.0.0.1:0", "127.0.0.1:0"}, replicas: make([]*app.App, 2), client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
 	for i := range f.replicas {
 		f.start(t, i)
@@ -495,14 +476,12 @@ func (f *floor) watch(t *testing.T) {
 	agent := f.sim.Agents()[2].ID
 	cmd := exec.CommandContext(t.Context(), "node", "watch.mjs", "http://"+f.listen[0], agent)
 	cmd.Dir = dir
-	var mu sync.Mutex
-	var said bytes.Buffer
-	write := writer(func(b []byte) { mu.Lock(); defer mu.Unlock(); said.Write(b) })
-	cmd.Stdout, cmd.Stderr = write, write
+	var said logtest.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
 	require.NoError(t, cmd.Start())
 	says := func(want string) {
 		t.Helper()
-		require.Eventually(t, func() bool { mu.Lock(); defer mu.Unlock(); return strings.Contains(said.String(), want) }, 30*time.Second, 20*time.Millisecond, want)
+		require.Eventually(t, func() bool { return strings.Contains(said.String(), want) }, 30*time.Second, 20*time.Millisecond, want)
 	}
 	says("connection open (connected)")
 	says("works in us-east-1, active")
@@ -522,13 +501,7 @@ func (f *floor) watch(t *testing.T) {
 }
 
 func (f *floor) pages(t *testing.T, site string) {
-	var browser string
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"} {
-		if path, err := exec.LookPath(name); err == nil && browser == "" {
-			browser = path
-		}
-	}
-	require.NotEmpty(t, browser, "Chromium is not installed; run scripts/setup")
+	browser := browsertest.Chromium(t)
 	ccps := make(map[string]string)
 	for _, region := range f.sim.Regions() {
 		h, err := f.sim.CCP(region)
@@ -541,11 +514,6 @@ func (f *floor) pages(t *testing.T, site string) {
 		"site": site, "service": "http://" + f.listen[0], "sim": f.url, "ccps": ccps, "agents": []string{f.sim.Agents()[0].ID, f.sim.Agents()[1].ID},
 	})
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "node", "test/examples/pages.mjs")
-	cmd.Env = append(os.Environ(), "CHROMIUM="+browser, "STACK="+string(stack))
-	cmd.WaitDelay = 10 * time.Second
-	out, err := cmd.CombinedOutput()
+	out, err := browsertest.Play(t, 2*time.Minute, browser, string(stack), "test/examples/pages.mjs")
 	require.NoError(t, err, "%s", out)
 }

@@ -14,8 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -31,23 +29,11 @@ import (
 	"changeover/internal/connectsim"
 	"changeover/internal/logtest"
 	"changeover/internal/postgres/postgrestest"
+	"changeover/internal/servertest"
 )
 
 // patience is for things that take milliseconds on an idle machine.
 const patience = 30 * time.Second
-
-// build makes the program, and returns its path.
-func build(t testing.TB) string {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "server")
-	args := []string{"build", "-o", program}
-	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
-		args = append(args, "-race") // of which the packages are compiled already
-	}
-	out, err := exec.Command("go", append(args, "changeover/cmd/server")...).CombinedOutput()
-	require.NoError(t, err, "go %s: %s", strings.Join(args, " "), out)
-	return program
-}
 
 // service is the program in a process of its own, with its database and its floor.
 type service struct {
@@ -68,20 +54,13 @@ func newService(t testing.TB, sim *connectsim.Sim, change ...func(*config.Config
 	floor := httptest.NewServer(sim.Handler())
 	t.Cleanup(func() { floor.CloseClientConnections(); floor.Close() })
 	s := &service{
-		program: build(t), database: postgrestest.NewDatabase(t), address: freeAddress(t),
+		program: servertest.Build(t, "", "server"), database: postgrestest.NewDatabase(t), address: freeAddress(t),
 		client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: anyServer.Clone()}, Timeout: patience},
 	}
-	c := config.Default()
-	c.HTTP.Listen, c.Database.URL, c.Auth.Mode = s.address, config.Secret(s.database), config.AuthNone
+	c := servertest.Config(sim, floor.URL, s.database)
+	c.HTTP.Listen = s.address
 	c.Connect = config.Connect{RequestsPerSecond: 200, Burst: 200, RequestTimeout: 2 * time.Second}
 	c.Poll.DistributionInterval, c.Poll.AgentInterval, c.Poll.DrainInterval = 100*time.Millisecond, 200*time.Millisecond, 100*time.Millisecond
-	group := config.FailoverGroup{Name: "main", Routing: config.Regional}
-	for _, region := range sim.Regions() {
-		group.Instances = append(group.Instances, config.Instance{
-			Region: region, InstanceID: sim.InstanceID(), CCPURL: "https://" + region + ".example.com/ccp-v2/", Endpoint: floor.URL,
-		})
-	}
-	c.FailoverGroups = []config.FailoverGroup{group}
 	for _, f := range change {
 		f(c)
 	}

@@ -80,7 +80,7 @@ type service struct {
 	url    string
 	client *http.Client
 	leader *leader
-	logs   *syncBuffer
+	logs   *logtest.Buffer
 }
 
 func newService(t testing.TB, change ...func(*api.Options)) *service {
@@ -93,7 +93,7 @@ func newService(t testing.TB, change ...func(*api.Options)) *service {
 // startService does not wait for the hub; before is called while nothing runs yet.
 func startService(t testing.TB, before func(*dbProxy), change ...func(*api.Options)) *service {
 	t.Helper()
-	s := &service{t: t, logs: &syncBuffer{}}
+	s := &service{t: t, logs: &logtest.Buffer{}}
 	direct := postgrestest.NewDatabase(t)
 	s.db = newDBProxy(t, direct)
 	log := logtest.New(s.logs)
@@ -485,24 +485,6 @@ func (p *dbProxy) hang() {
 func (p *dbProxy) close() {
 	p.cut()
 	p.wg.Wait()
-}
-
-// syncBuffer collects a log.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // as is an authenticator of the tests: who calls is in a header, as roles with + between them, and the agent after a colon.

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -13,13 +12,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"changeover/internal/connectsim"
+	"changeover/internal/logtest"
 	"changeover/internal/postgres/postgrestest"
 	printer "changeover/internal/watch"
 )
@@ -88,22 +87,7 @@ func TestGoClientPolls(t *testing.T) {
 }
 
 // terminal collects what is printed.
-type terminal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *terminal) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(b)
-}
-
-func (o *terminal) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
+type terminal struct{ logtest.Buffer }
 
 func (o *terminal) until(t *testing.T, text string) {
 	t.Helper()

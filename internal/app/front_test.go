@@ -19,7 +19,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -244,7 +243,7 @@ func TestFloodOfConnections(t *testing.T) {
 // in the URL's places for them and from a file, nothing of what it writes or answers holds one.
 func TestPasswordsAreNeverWritten(t *testing.T) {
 	t.Parallel()
-	log := &lockedBuffer{}
+	log := &logtest.Buffer{}
 	o := Options{Log: NewLogger(io.MultiWriter(log, logtest.Output()), slog.LevelDebug)}
 	floor := newFloor(t, connectsim.Config{Agents: 1})
 
@@ -324,22 +323,4 @@ func TestPasswordsAreNeverWritten(t *testing.T) {
 		line := before[strings.LastIndexByte(before, '\n')+1:]
 		t.Errorf("a password was written: %.600s>>>hunter2<<<%.200s", line, after)
 	}
-}
-
-// lockedBuffer collects what several write.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

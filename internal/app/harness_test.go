@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +21,7 @@ import (
 	"changeover/internal/config"
 	"changeover/internal/connectsim"
 	"changeover/internal/logtest"
-	"changeover/internal/postgres/postgrestest"
+	"changeover/internal/servertest"
 )
 
 const (
@@ -33,17 +32,7 @@ const (
 	patience = 30 * time.Second
 )
 
-func TestMain(m *testing.M) {
-	for name, value := range map[string]string{
-		"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true",
-		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
-	} {
-		if err := os.Setenv(name, value); err != nil {
-			panic(err)
-		}
-	}
-	postgrestest.Main(m)
-}
+func TestMain(m *testing.M) { servertest.Main(m) }
 
 // floor is a simulated pair of linked instances behind a real socket.
 type floor struct {
@@ -78,23 +67,7 @@ func (f *floor) shift(t *testing.T, to string) {
 
 // configuration is that of a service that polls the floor as fast as tests like it.
 func configuration(f *floor, databaseURL string) *config.Config {
-	c := config.Default()
-	c.HTTP.Listen = "127.0.0.1:0"
-	c.Database.URL = config.Secret(databaseURL)
-	c.Auth.Mode = config.AuthNone
-	c.Connect = config.Connect{RequestsPerSecond: 100, Burst: 100, RequestTimeout: 2 * time.Second}
-	c.Poll.DistributionInterval = 200 * time.Millisecond
-	c.Poll.AgentInterval = 300 * time.Millisecond
-	c.Poll.DrainInterval = 200 * time.Millisecond
-	c.Stream.Drain = 200 * time.Millisecond
-	group := config.FailoverGroup{Name: "main", Routing: config.Regional}
-	for _, region := range []string{east, west} {
-		group.Instances = append(group.Instances, config.Instance{
-			Region: region, InstanceID: f.InstanceID(), CCPURL: "https://" + region + ".example.com/ccp-v2/", Endpoint: f.url,
-		})
-	}
-	c.FailoverGroups = []config.FailoverGroup{group}
-	return c
+	return servertest.Config(f.Sim, f.url, databaseURL)
 }
 
 // service is a running App with a client of its REST API, whose every answer is held against api/openapi.yaml.

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"changeover/internal/logtest"
+	"changeover/internal/servertest"
 )
 
 // Credentials of the tests; no text that is shown or logged may hold them.
@@ -25,21 +26,13 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	// The tests depend on nobody's AWS configuration.
+	servertest.Environment()
 	for name, value := range map[string]string{
-		"AWS_ACCESS_KEY_ID":           testAccessKey,
-		"AWS_SECRET_ACCESS_KEY":       testSecretKey,
-		"AWS_SESSION_TOKEN":           testSessionToken,
-		"AWS_CONFIG_FILE":             os.DevNull,
-		"AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
-		"AWS_EC2_METADATA_DISABLED":   "true",
+		"AWS_ACCESS_KEY_ID": testAccessKey, "AWS_SECRET_ACCESS_KEY": testSecretKey, "AWS_SESSION_TOKEN": testSessionToken,
 	} {
 		if err := os.Setenv(name, value); err != nil {
 			panic(err)
 		}
-	}
-	if err := os.Unsetenv("AWS_CA_BUNDLE"); err != nil {
-		panic(err)
 	}
 	logtest.Secret(testSecretKey)
 	logtest.Secret(testSessionToken)

@@ -52,7 +52,7 @@ func TestCertificateIsReplacedUnderOpenStreams(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				log := &logged{}
+				log := &logtest.Buffer{}
 				m := NewMetrics(nil)
 				p := newPair(t, 10, farAway)
 				tick := make(chan struct{})
@@ -138,7 +138,7 @@ func TestBrokenCertificatesAreNotTaken(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				log := &logged{}
+				log := &logtest.Buffer{}
 				p := newPair(t, 10, farAway)
 				s := start(t, Options{Certificates: watched(t, p, log, nil)})
 				test.harm(p)
@@ -192,7 +192,7 @@ func TestCertificatesThatCannotBeLoaded(t *testing.T) {
 	_, err = LoadCertificates(p.cert, p.cert, discard, nil)
 	require.ErrorContains(t, err, p.cert)
 	// An expired one is better than nothing: whoever does not check is served, and the log says why others are not.
-	log := &logged{}
+	log := &logtest.Buffer{}
 	p = newPair(t, 10, time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC))
 	c, err := LoadCertificates(p.cert, p.key, logtest.New(log), nil)
 	require.NoError(t, err)

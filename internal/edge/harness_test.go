@@ -79,7 +79,7 @@ func address4(s string) net.Addr { return net.TCPAddrFromAddrPort(netip.MustPars
 type started struct {
 	*Server
 	pipes *pipes
-	log   *logged
+	log   *logtest.Buffer
 	done  chan error
 }
 
@@ -95,7 +95,7 @@ func start(t testing.TB, o Options) *started {
 // serve serves on a listener until the test ends.
 func serve(t testing.TB, o Options, l net.Listener) *started {
 	t.Helper()
-	s := &started{log: &logged{}, done: make(chan error, 1)}
+	s := &started{log: &logtest.Buffer{}, done: make(chan error, 1)}
 	o.Log = logtest.New(s.log)
 	if o.Handler == nil {
 		o.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "ok") })
@@ -170,24 +170,6 @@ func closedAfter(c net.Conn) time.Duration {
 	began := time.Now()
 	_, _ = io.Copy(io.Discard, c)
 	return time.Since(began)
-}
-
-// logged is a log that is read while it is written.
-type logged struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // authority signs the certificates of tests.

@@ -44,6 +44,26 @@ func New(w io.Writer) *slog.Logger {
 // Output takes what programs of the suite write: their logs, and what they print.
 func Output() io.Writer { return sink{} }
 
+// Buffer collects what several write, and can be read meanwhile. The zero value is empty and ready to use.
+type Buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (b *Buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+// String is what has been written so far.
+func (b *Buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
 type sink struct{}
 
 // Write implements io.Writer.

@@ -31,6 +31,7 @@ import (
 	"changeover/internal/config"
 	"changeover/internal/connectsim"
 	"changeover/internal/logtest"
+	"changeover/internal/servertest"
 )
 
 // patience is for things that take milliseconds on an idle machine.
@@ -82,18 +83,11 @@ func newCluster(t testing.TB, floor connectsim.Config, database string) *cluster
 // add makes a replica that reaches the database by a URL, and starts it.
 func (c *cluster) add(url string, change ...func(*config.Config)) *replica {
 	c.t.Helper()
-	cfg := config.Default()
-	cfg.HTTP.Listen, cfg.Database.URL, cfg.Auth.Mode = freeAddress(c.t), config.Secret(url), config.AuthNone
+	cfg := servertest.Config(c.sim, c.floor, url)
+	cfg.HTTP.Listen = freeAddress(c.t)
 	cfg.Connect = config.Connect{RequestsPerSecond: 200, Burst: 200, RequestTimeout: 2 * time.Second}
-	cfg.Poll.DistributionInterval, cfg.Poll.AgentInterval, cfg.Poll.DrainInterval = 200*time.Millisecond, 500*time.Millisecond, 200*time.Millisecond
+	cfg.Poll.AgentInterval = 500 * time.Millisecond
 	cfg.Stream.Heartbeat, cfg.Stream.Drain = time.Second, 500*time.Millisecond
-	group := config.FailoverGroup{Name: "main", Routing: config.Regional}
-	for _, region := range c.sim.Regions() {
-		group.Instances = append(group.Instances, config.Instance{
-			Region: region, InstanceID: c.sim.InstanceID(), CCPURL: "https://" + region + ".example.com/ccp-v2/", Endpoint: c.floor,
-		})
-	}
-	cfg.FailoverGroups = []config.FailoverGroup{group}
 	for _, f := range change {
 		f(cfg)
 	}
@@ -110,7 +104,7 @@ func (c *cluster) add(url string, change ...func(*config.Config)) *replica {
 		hook := whole["webhooks"].([]any)[i].(map[string]any)
 		hook["url"], hook["signingKey"] = string(w.URL), string(w.SigningKey)
 	}
-	r := &replica{t: c.t, c: c, program: build(c.t, "", "server"), address: cfg.HTTP.Listen, n: len(c.replicas) + 1}
+	r := &replica{t: c.t, c: c, program: servertest.Build(c.t, "", "server"), address: cfg.HTTP.Listen, n: len(c.replicas) + 1}
 	r.file = filepath.Join(c.t.TempDir(), "changeover.yaml")
 	r.write(whole)
 	c.t.Cleanup(func() {

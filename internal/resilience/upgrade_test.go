@@ -13,6 +13,7 @@ import (
 
 	"changeover/internal/config"
 	"changeover/internal/postgres/postgrestest"
+	"changeover/internal/servertest"
 )
 
 // before is the version that an upgrade begins with: the newest release whose migrations are not the ones that are here, or, where none is
@@ -67,7 +68,7 @@ func TestOldAndNewSideBySide(t *testing.T) {
 	thorough(t)
 	t.Parallel()
 	dir, version := before(t)
-	program := build(t, dir, "before")
+	program := servertest.Build(t, dir, "before")
 	t.Logf("beside %s", version)
 	url := postgrestest.NewEmptyDatabase(t)
 	c := newCluster(t, busyFloor(30), url)

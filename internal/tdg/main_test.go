@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -13,17 +12,11 @@ import (
 	"changeover/internal/connect"
 	"changeover/internal/failover"
 	"changeover/internal/logtest"
+	"changeover/internal/servertest"
 )
 
 func TestMain(m *testing.M) {
-	// The simulator takes any credentials; without some the SDK would ask this machine for them, over the network.
-	for name, value := range map[string]string{
-		"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
-	} {
-		if err := os.Setenv(name, value); err != nil {
-			panic(err)
-		}
-	}
+	servertest.Environment()
 	logtest.Main(m)
 }
 

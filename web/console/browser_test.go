@@ -1,7 +1,6 @@
 package console_test
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/ecdsa"
@@ -14,7 +13,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -27,23 +25,15 @@ import (
 
 	"changeover/internal/api/auth/dextest"
 	"changeover/internal/app"
+	"changeover/internal/browsertest"
 	"changeover/internal/config"
 	"changeover/internal/connectsim"
 	"changeover/internal/logtest"
 	"changeover/internal/postgres/postgrestest"
+	"changeover/internal/servertest"
 )
 
-func TestMain(m *testing.M) {
-	for name, value := range map[string]string{
-		"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true",
-		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
-	} {
-		if err := os.Setenv(name, value); err != nil {
-			panic(err)
-		}
-	}
-	postgrestest.Main(m)
-}
+func TestMain(m *testing.M) { servertest.Main(m) }
 
 // patience is for one scenario; on an idle machine the longest takes a sixth of it.
 const patience = 3 * time.Minute
@@ -54,7 +44,8 @@ func TestBrowser(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: no browser is driven")
 	}
-	browser := tools(t)
+	browser := browsertest.Chromium(t)
+	browsertest.Packages(t, "../..")
 	for name, o := range map[string]options{
 		"shift":      {agents: 2000},
 		"operations": {agents: 40, webhooks: true},
@@ -77,38 +68,19 @@ func TestFleet(t *testing.T) {
 	if agents == 0 {
 		t.Skip("CONSOLE_AGENTS is not set")
 	}
-	play(t, tools(t), "fleet", options{agents: agents}, 5*patience)
+	browser := browsertest.Chromium(t)
+	browsertest.Packages(t, "../..")
+	play(t, browser, "fleet", options{agents: agents}, 5*patience)
 }
 
 func play(t *testing.T, browser, name string, o options, patience time.Duration) {
 	s := newStack(t, o)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "node", "test/run.mjs", name)
-	cmd.Env = append(os.Environ(), "CHROMIUM="+browser, "STACK="+s.describe())
-	cmd.WaitDelay = 10 * time.Second
-	out, err := cmd.CombinedOutput()
+	out, err := browsertest.Play(t, patience, browser, s.describe(), "test/run.mjs", name)
 	if err != nil {
-		t.Errorf("%v\n%s\nlog of the service:\n%s", err, out, s.logged())
+		t.Errorf("%v\n%s\nlog of the service:\n%s", err, out, s.log.String())
 	} else if testing.Verbose() {
 		t.Logf("%s", out)
 	}
-}
-
-// tools finds Chromium and installs what package-lock.json names.
-func tools(t *testing.T) (browser string) {
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			browser = path
-			break
-		}
-	}
-	if browser == "" {
-		t.Fatal("Chromium is not installed: the console is tested in it. Run scripts/setup, or the tests with -short")
-	}
-	out, err := exec.CommandContext(t.Context(), "../../scripts/npm-ci").CombinedOutput()
-	require.NoError(t, err, "npm ci of web/console needs Node 20 with npm, and the npm registry once: run scripts/setup\n%s", out)
-	return browser
 }
 
 // options of a stack.
@@ -131,7 +103,7 @@ type stack struct {
 	answer atomic.Int64 // of the receiver of webhooks: a status
 	mu     sync.Mutex
 	app    *app.App
-	text   bytes.Buffer // what the service logged
+	log    logtest.Buffer // of the service
 }
 
 func newStack(t *testing.T, o options) *stack {
@@ -172,20 +144,10 @@ func (s *stack) serve(name string, h http.Handler) string {
 }
 
 func (s *stack) configuration() *config.Config {
-	c := config.Default()
-	c.HTTP.Listen = "127.0.0.1:0"
-	c.Database.URL = config.Secret(postgrestest.NewDatabase(s.t))
-	c.Auth.Mode = config.AuthNone
-	c.Connect = config.Connect{RequestsPerSecond: 100, Burst: 100, RequestTimeout: 5 * time.Second}
+	c := servertest.Config(s.sim, s.urls["sim"], postgrestest.NewDatabase(s.t))
+	c.Connect.RequestTimeout = 5 * time.Second
 	c.Poll.DistributionInterval, c.Poll.AgentInterval, c.Poll.DrainInterval = 300*time.Millisecond, 2*time.Second, 300*time.Millisecond
-	c.Stream.Drain, c.Stream.Heartbeat, c.Stream.Retry = 200*time.Millisecond, time.Second, 500*time.Millisecond
-	group := config.FailoverGroup{Name: "main", Routing: config.Regional}
-	for _, region := range s.sim.Regions() {
-		group.Instances = append(group.Instances, config.Instance{
-			Region: region, InstanceID: s.sim.InstanceID(), CCPURL: "https://" + region + ".example.com/ccp-v2/", Endpoint: s.urls["sim"],
-		})
-	}
-	c.FailoverGroups = []config.FailoverGroup{group}
+	c.Stream.Heartbeat, c.Stream.Retry = time.Second, 500*time.Millisecond
 	return c
 }
 
@@ -232,7 +194,7 @@ func certificate(t *testing.T) (cert, key string) {
 // start the service, at the same address if it ran before.
 func (s *stack) start() error {
 	c := *s.config
-	a, err := app.New(s.t.Context(), &c, app.Options{Log: logtest.New(&locked{&s.mu, &s.text})})
+	a, err := app.New(s.t.Context(), &c, app.Options{Log: logtest.New(&s.log)})
 	if err != nil {
 		return err
 	}
@@ -308,22 +270,4 @@ func (s *stack) control() http.Handler {
 		return err
 	})
 	return mux
-}
-
-func (s *stack) logged() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.String()
-}
-
-// locked lets the log be read while it is written.
-type locked struct {
-	mu   *sync.Mutex
-	text *bytes.Buffer
-}
-
-func (l *locked) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
 }

@@ -1,7 +1,6 @@
 package desktop_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,7 +12,6 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -25,24 +23,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"changeover/internal/app"
+	"changeover/internal/browsertest"
 	"changeover/internal/config"
 	"changeover/internal/connectsim"
 	"changeover/internal/logtest"
 	"changeover/internal/postgres/postgrestest"
+	"changeover/internal/servertest"
 	"changeover/web/desktop"
 )
 
-func TestMain(m *testing.M) {
-	for name, value := range map[string]string{
-		"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true",
-		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
-	} {
-		if err := os.Setenv(name, value); err != nil {
-			panic(err)
-		}
-	}
-	postgrestest.Main(m)
-}
+func TestMain(m *testing.M) { servertest.Main(m) }
 
 // patience is for one scenario; the longest takes a third of it on an idle machine.
 const patience = 3 * time.Minute
@@ -53,7 +43,8 @@ func TestBrowser(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: no browser is driven")
 	}
-	browser := tools(t)
+	browser := browsertest.Chromium(t)
+	browsertest.Packages(t, "../..")
 	for name, o := range map[string]options{
 		"story":    {},
 		"cancel":   {},
@@ -73,33 +64,12 @@ func TestBrowser(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newStack(t, o)
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
-			defer cancel()
-			cmd := exec.CommandContext(ctx, "node", "test/run.mjs", name)
-			cmd.Env = append(os.Environ(), "CHROMIUM="+browser, "STACK="+s.describe(t))
-			cmd.WaitDelay = 10 * time.Second
-			out, err := cmd.CombinedOutput()
+			out, err := browsertest.Play(t, patience, browser, s.describe(t), "test/run.mjs", name)
 			if err != nil {
-				t.Errorf("%v\n%s\nlog of the service:\n%s", err, out, s.logged())
+				t.Errorf("%v\n%s\nlog of the service:\n%s", err, out, s.log.String())
 			}
 		})
 	}
-}
-
-// tools finds Chromium and installs what package-lock.json names.
-func tools(t *testing.T) (browser string) {
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			browser = path
-			break
-		}
-	}
-	if browser == "" {
-		t.Fatal("Chromium is not installed: the desktop is tested in it. Run scripts/setup, or the tests with -short")
-	}
-	out, err := exec.CommandContext(t.Context(), "../../scripts/npm-ci").CombinedOutput()
-	require.NoError(t, err, "npm ci of web/desktop needs Node 20 with npm, and the npm registry once: run scripts/setup\n%s", out)
-	return browser
 }
 
 // options of a stack.
@@ -123,8 +93,8 @@ type stack struct {
 	entries  []string // what the desktop has as endpoints
 	mu       sync.Mutex
 	replicas []*app.App
-	listen   []string     // addresses of the replicas, the same after a restart
-	text     bytes.Buffer // what the replicas logged
+	listen   []string       // addresses of the replicas, the same after a restart
+	log      logtest.Buffer // of the replicas
 }
 
 func newStack(t *testing.T, o options) *stack {
@@ -188,27 +158,19 @@ func newStack(t *testing.T, o options) *stack {
 }
 
 func (s *stack) configuration() *config.Config {
-	c := config.Default()
-	c.Database.URL = config.Secret(postgrestest.NewDatabase(s.t))
-	c.Auth.Mode = config.AuthNone
+	c := servertest.Config(s.sim, s.urls["sim"], postgrestest.NewDatabase(s.t))
 	c.CORS.AllowedOrigins = []string{s.urls["desktop"]}
-	c.Connect = config.Connect{RequestsPerSecond: 100, Burst: 100, RequestTimeout: 2 * time.Second}
-	c.Poll.DistributionInterval, c.Poll.AgentInterval, c.Poll.DrainInterval = 200*time.Millisecond, 300*time.Millisecond, 200*time.Millisecond
-	c.Stream.Drain, c.Stream.Heartbeat, c.Stream.Retry = 200*time.Millisecond, time.Second, 500*time.Millisecond
-	group := config.FailoverGroup{Name: "main", Routing: config.Regional}
-	for _, panel := range s.panels {
-		group.Instances = append(group.Instances, config.Instance{
-			Region: panel.Region, InstanceID: s.sim.InstanceID(), CCPURL: panel.URL, Endpoint: s.urls["sim"],
-		})
+	c.Stream.Heartbeat, c.Stream.Retry = time.Second, 500*time.Millisecond
+	for i, panel := range s.panels { // in the order of the Regions
+		c.FailoverGroups[0].Instances[i].CCPURL = panel.URL
 	}
-	c.FailoverGroups = []config.FailoverGroup{group}
 	return c
 }
 
 func (s *stack) start(i int) error {
 	c := *s.config
 	c.HTTP.Listen = s.listen[i]
-	a, err := app.New(s.t.Context(), &c, app.Options{Log: logtest.New(&locked{&s.mu, &s.text})})
+	a, err := app.New(s.t.Context(), &c, app.Options{Log: logtest.New(&s.log)})
 	if err != nil {
 		return err
 	}
@@ -306,24 +268,6 @@ func (s *stack) idle(ctx context.Context) error {
 		err = conn.QueryRow(ctx, `SELECT expires_at > clock_timestamp() FROM leases, pg_sleep(0.05)`).Scan(&leading)
 	}
 	return err
-}
-
-func (s *stack) logged() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.String()
-}
-
-// locked lets several replicas write one log.
-type locked struct {
-	mu   *sync.Mutex
-	text *bytes.Buffer
-}
-
-func (l *locked) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
 }
 
 // holdStreamsBack is a proxy as some offices have it: it hands an answer on when it is complete, which a stream never is.

@@ -15,6 +15,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"changeover/internal/servertest"
 )
 
 // What can be changed from outside:
@@ -31,7 +33,7 @@ const (
 // Random sequences of everything that goes wrong, against three replicas: see the package's documentation, and check for what has to hold.
 func TestNemesis(t *testing.T) {
 	t.Parallel()
-	program := build(t)
+	program := servertest.Build(t, "", "server")
 	if seed := os.Getenv(seedVariable); seed != "" {
 		n, err := strconv.ParseUint(seed, 10, 64)
 		require.NoError(t, err, seedVariable)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"changeover/internal/servertest"
 )
 
 // soakVariable is for how long TestSoak runs; it does not run without it.
@@ -24,7 +26,7 @@ func TestSoak(t *testing.T) {
 	if os.Getenv(soakVariable) == "" {
 		t.Skip("make soak runs it, for " + soakVariable + " (an hour)")
 	}
-	length, program := duration(t, soakVariable, time.Hour), build(t)
+	length, program := duration(t, soakVariable, time.Hour), servertest.Build(t, "", "server")
 	deadline := time.Now().Add(length)
 	var both sync.WaitGroup
 	both.Go(func() { sequences(t, program, length, number(t, parallelVariable, 2)) })

@@ -14,6 +14,7 @@ import (
 
 	"changeover/internal/config"
 	"changeover/internal/connectsim"
+	"changeover/internal/servertest"
 )
 
 // stacks are two complete ones, one in each Region, that share nothing but Amazon Connect and its quotas: the first in the east.
@@ -31,7 +32,7 @@ const (
 )
 
 func newStacks(t *testing.T) *stacks {
-	program := build(t)
+	program := servertest.Build(t, "", "server")
 	s := &stacks{t: t, amazon: newAmazon(connectsim.Config{
 		Seed: 7, Agents: people, RoutingProfiles: 2, MoveDelay: 500 * time.Millisecond, RatePerSecond: 2, Burst: 5, // Amazon's default quotas
 	})}

@@ -241,7 +241,7 @@ func TestClaimPaths(t *testing.T) {
 // What is wrong with a good token's claims is in the log once, and without the claim's value.
 func TestNotes(t *testing.T) {
 	t.Parallel()
-	var log syncBuffer
+	var log logtest.Buffer
 	v := newIssuer("rsa1").verifier(t, func(o *VerifierOptions) {
 		o.AgentClaim, o.RolesClaim, o.Log = "noted_agent", "noted_roles", logtest.New(&log)
 	})

@@ -1,8 +1,6 @@
 package auth
 
 import (
-	"bytes"
-	"sync"
 	"testing"
 
 	"changeover/internal/logtest"
@@ -12,7 +10,7 @@ func TestMain(m *testing.M) { logtest.Main(m) }
 
 // testLog is the logger of everything that the tests make; TestMain looks through what it got for what went through secret.
 var (
-	logged  syncBuffer
+	logged  logtest.Buffer
 	testLog = logtest.New(&logged)
 )
 
@@ -22,21 +20,4 @@ func secret(s string) string {
 		return s
 	}
 	return logtest.Secret(s)
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }

@@ -427,7 +427,7 @@ func TestKeySets(t *testing.T) {
 func TestRefusalsAreLoggedOnceAMinute(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var log syncBuffer
+		var log logtest.Buffer
 		v := newIssuer("rsa1").verifier(t, func(o *VerifierOptions) { o.Log = logtest.New(&log) })
 		expired := sign("rsa1", good(map[string]any{"exp": time.Now().Unix()}))
 		for range 90 {
