@@ -3,9 +3,6 @@ package acceptance
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,17 +19,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"changeover/internal/api/contract"
 	"changeover/internal/config"
 	"changeover/internal/connectsim"
-	"changeover/internal/logtest"
 	"changeover/internal/postgres"
 	"changeover/internal/postgres/postgrestest"
+	"changeover/internal/servertest"
 )
 
 // herdTime is in which a herd comes back.
@@ -53,18 +47,18 @@ func TestHerd(t *testing.T) {
 		desktops = min(desktops, openFiles(t)-600)
 	}
 	statements := newCountingDatabase(t)
-	h := &herd{issuer: newIssuer(t)}
+	h := &herd{issuer: servertest.NewIssuer(t)}
 	sim := connectsim.New(connectsim.Config{Seed: 1, Agents: desktops, RoutingProfiles: 50, MoveDelay: -1})
 	s := newService(t, sim, func(c *config.Config) {
 		c.Database.URL = config.Secret(statements.url)
-		c.Auth.Mode, c.Auth.JWKSFile = config.AuthJWT, h.issuer.file
+		c.Auth.Mode, c.Auth.JWKSFile = config.AuthJWT, h.issuer.File
 		c.Poll.DistributionInterval, c.Poll.AgentInterval, c.Poll.DrainInterval = time.Second, 15*time.Second, 5*time.Second
 	})
 	s.database = statements.url
 	s.start(t)
 	desk := s.replica(t, func(c *config.Config) { c.Database.URL = config.Secret(statements.desk) })
 	desk.start(t)
-	h.address, h.viewer = desk.address, h.issuer.token(t, "", "viewer")
+	h.address, h.viewer = desk.address, h.issuer.Token(t, "", time.Hour, "viewer")
 	s.until(t, "the floor is known", func() bool {
 		var summary contract.Summary
 		return h.get(t, "/v1/summary", &summary) && len(summary.Items) == 1 && summary.Items[0].Agents == desktops
@@ -88,7 +82,7 @@ func TestHerd(t *testing.T) {
 			require.NoError(t, json.Unmarshal(e.Data, &d))
 			switch e.Event {
 			case "failoverDetected":
-				away[d.AgentID] = &returning{agent: d.AgentID, cursor: e.ID, token: h.issuer.token(t, d.AgentID, "agent")}
+				away[d.AgentID] = &returning{agent: d.AgentID, cursor: e.ID, token: h.issuer.Token(t, d.AgentID, time.Hour, "agent")}
 			case "failoverCompleted":
 				away[d.AgentID].missed = e.ID
 				h.desktops = append(h.desktops, away[d.AgentID])
@@ -135,7 +129,7 @@ type returning struct {
 
 // herd is a floor of desktops of others than the service.
 type herd struct {
-	issuer   *tokens
+	issuer   *servertest.Issuer
 	address  string
 	viewer   string
 	desktops []*returning
@@ -245,36 +239,6 @@ func (h *herd) get(t *testing.T, path string, v any) bool {
 	require.Equal(t, http.StatusOK, answer.StatusCode)
 	require.NoError(t, json.NewDecoder(answer.Body).Decode(v))
 	return true
-}
-
-// tokens are an identity provider's, whose keys are in a file.
-type tokens struct {
-	signer jose.Signer
-	file   string
-}
-
-func newIssuer(t *testing.T) *tokens {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: "one"}}, nil)
-	require.NoError(t, err)
-	keys, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "one", Algorithm: "ES256", Use: "sig"}}})
-	require.NoError(t, err)
-	i := &tokens{signer: signer, file: filepath.Join(t.TempDir(), "keys.json")}
-	require.NoError(t, os.WriteFile(i.file, keys, 0o600))
-	return i
-}
-
-func (i *tokens) token(t *testing.T, agent, role string) string {
-	t.Helper()
-	claims := map[string]any{"aud": "changeover", "sub": "somebody-" + agent, "roles": []string{role}, "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix()}
-	if agent != "" {
-		claims["connect_user_id"] = agent
-	}
-	token, err := jwt.Signed(i.signer).Claims(claims).Serialize()
-	require.NoError(t, err)
-	return logtest.Secret(token)
 }
 
 // countingDatabase is a PostgreSQL of its own that counts what it executes.

@@ -52,13 +52,7 @@ func (r *Reader) lookUp(ctx context.Context, emit func(context.Context, failover
 			r.lookUpOne(ctx, emit, *next, progress[next.ContactID], &complain)
 			continue
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-		case <-changed:
-		case <-timer.C:
-		}
-		timer.Stop()
+		sleepOr(ctx, changed, wait)
 	}
 }
 

@@ -156,6 +156,17 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// sleepOr waits, at most until something has changed or ctx ends.
+func sleepOr(ctx context.Context, changed <-chan struct{}, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-changed:
+	case <-t.C:
+	}
+}
+
 // backoff is how long to wait after so many failures in a row (from 1): half a second, doubled each time, at most
 // limit, and a fifth more or less so that several readers do not fall into step.
 func backoff(failures int, limit time.Duration) time.Duration {

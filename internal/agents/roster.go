@@ -39,13 +39,7 @@ func (r *Reader) listMembers(ctx context.Context, emit func(context.Context, fai
 			r.listPage(ctx, emit, next)
 			continue
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-		case <-changed:
-		case <-timer.C:
-		}
-		timer.Stop()
+		sleepOr(ctx, changed, wait)
 	}
 }
 

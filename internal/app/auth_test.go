@@ -1,59 +1,20 @@
 package app
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"encoding/json"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/stretchr/testify/require"
 
 	"changeover/internal/api/contract"
 	"changeover/internal/connectsim"
-	"changeover/internal/logtest"
 	"changeover/internal/postgres/postgrestest"
+	"changeover/internal/servertest"
 )
-
-// issuer signs tokens; its keys are in a file, as in a closed network.
-type issuer struct {
-	signer jose.Signer
-	file   string
-}
-
-func newIssuer(t *testing.T) *issuer {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: "one"}}, nil)
-	require.NoError(t, err)
-	keys, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "one", Algorithm: "ES256", Use: "sig"}}})
-	require.NoError(t, err)
-	i := &issuer{signer: signer, file: filepath.Join(t.TempDir(), "keys.json")}
-	require.NoError(t, os.WriteFile(i.file, keys, 0o600))
-	return i
-}
-
-// token is one of the issuer's. An empty agent is nobody's desktop.
-func (i *issuer) token(t *testing.T, agent string, life time.Duration, roles ...string) string {
-	claims := map[string]any{
-		"iss": "https://idp.example/", "aud": "changeover", "sub": "somebody-" + agent, "roles": roles,
-		"iat": time.Now().Unix(), "exp": time.Now().Add(life).Unix(),
-	}
-	if agent != "" {
-		claims["connect_user_id"] = agent
-	}
-	token, err := jwt.Signed(i.signer).Claims(claims).Serialize()
-	require.NoError(t, err)
-	return logtest.Secret(token)
-}
 
 // as sends a request with a token; the answer's body is read.
 func (s *service) as(t *testing.T, token, method, path string, header ...string) (*http.Response, string) {
@@ -76,16 +37,16 @@ func (s *service) as(t *testing.T, token, method, path string, header ...string)
 // A desktop and an operator work with their tokens, and nobody gets what is not theirs. TestMain looks for their credentials in the log.
 func TestTokens(t *testing.T) {
 	t.Parallel()
-	idp := newIssuer(t)
+	idp := servertest.NewIssuer(t)
 	f := newFloor(t, connectsim.Config{Agents: 3})
 	c := configuration(f, postgrestest.NewDatabase(t))
-	c.Auth.Mode, c.Auth.JWKSFile = "jwt", idp.file
+	c.Auth.Mode, c.Auth.JWKSFile = "jwt", idp.File
 	c.CORS.AllowedOrigins = []string{"https://desktop.example"}
 	s := start(t, c)
 	me, other := f.agent(0), f.agent(1)
-	mine := idp.token(t, me, time.Hour, "agent")
-	operator := idp.token(t, "", time.Hour, "operator")
-	viewer := idp.token(t, "", time.Hour, "viewer")
+	mine := idp.Token(t, me, time.Hour, "agent")
+	operator := idp.Token(t, "", time.Hour, "operator")
+	viewer := idp.Token(t, "", time.Hour, "viewer")
 
 	require.Eventually(t, func() bool {
 		answer, _ := s.as(t, operator, http.MethodGet, "/v1/agents/"+me)
@@ -99,7 +60,7 @@ func TestTokens(t *testing.T) {
 		}{
 			{"without a token", "", "GET", "/v1/agents/" + me, 401},
 			{"with one that nobody signed", strings.TrimSuffix(mine, mine[len(mine)-6:]) + "AAAAAA", "GET", "/v1/agents/" + me, 401},
-			{"an expired one", idp.token(t, me, -time.Minute, "agent"), "GET", "/v1/agents/" + me, 401},
+			{"an expired one", idp.Token(t, me, -time.Minute, "agent"), "GET", "/v1/agents/" + me, 401},
 			{"the agent", mine, "GET", "/v1/agents/" + me, 200},
 			{"another agent, as if there were none", mine, "GET", "/v1/agents/" + other, 404},
 			{"an agent who does not exist", mine, "GET", "/v1/agents/nobody", 404},
@@ -109,7 +70,7 @@ func TestTokens(t *testing.T) {
 			{"the list", viewer, "GET", "/v1/agents", 200},
 			{"a viewer who wants to listen", viewer, "POST", "/v1/agents/" + me + "/stream-tickets", 403},
 			{"an operator who reads the audit", operator, "GET", "/v1/audit", 403},
-			{"an admin", idp.token(t, "", time.Hour, "admin"), "GET", "/v1/audit", 200},
+			{"an admin", idp.Token(t, "", time.Hour, "admin"), "GET", "/v1/audit", 200},
 			{"probes", "", "GET", "/livez", 200},
 		} {
 			answer, body := s.as(t, c.token, c.method, c.path)
@@ -179,7 +140,7 @@ func TestTokens(t *testing.T) {
 	})
 
 	t.Run("a stream ends before its token does", func(t *testing.T) {
-		short := idp.token(t, me, 3*time.Second, "agent")
+		short := idp.Token(t, me, 3*time.Second, "agent")
 		answer, body := s.as(t, short, http.MethodGet, "/v1/agents/"+me+"/events", "Accept", "text/event-stream")
 		require.Equal(t, http.StatusOK, answer.StatusCode)
 		require.Contains(t, body, "event: draining")
@@ -189,7 +150,7 @@ func TestTokens(t *testing.T) {
 	t.Run("an operator's ticket for somebody else is in the audit", func(t *testing.T) {
 		answer, _ := s.as(t, operator, http.MethodPost, "/v1/agents/"+other+"/stream-tickets")
 		require.Equal(t, http.StatusCreated, answer.StatusCode)
-		_, body := s.as(t, idp.token(t, "", time.Hour, "admin"), http.MethodGet, "/v1/audit")
+		_, body := s.as(t, idp.Token(t, "", time.Hour, "admin"), http.MethodGet, "/v1/audit")
 		require.Contains(t, body, "createStreamTicket")
 		require.Contains(t, body, other)
 	})

@@ -23,6 +23,7 @@ import (
 	"changeover/internal/connectsim"
 	"changeover/internal/logtest"
 	"changeover/internal/postgres/postgrestest"
+	"changeover/internal/servertest"
 )
 
 // dexHost is where people's browsers find the service; the test's connections go there whatever the name's address is.
@@ -224,7 +225,7 @@ func TestServiceWithDex(t *testing.T) {
 
 	// The identity provider is away.
 	dex.Stop()
-	unknown, err := jwt.Signed(newIssuer(t).signer).Claims(map[string]any{
+	unknown, err := jwt.Signed(servertest.NewIssuer(t).Signer).Claims(map[string]any{
 		"iss": dex.Issuer(), "aud": "changeover", "sub": "x", "groups": []string{"admin"}, "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix(),
 	}).Serialize()
 	require.NoError(t, err)

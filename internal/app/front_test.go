@@ -30,6 +30,7 @@ import (
 	"changeover/internal/connectsim"
 	"changeover/internal/logtest"
 	"changeover/internal/postgres/postgrestest"
+	"changeover/internal/servertest"
 )
 
 // certificate writes a certificate of changeover.example.com and its key into files.
@@ -60,8 +61,8 @@ func TestFrontDoorOverTLS(t *testing.T) {
 	floor := newFloor(t, connectsim.Config{Agents: 1})
 	agent := floor.agent(0)
 	c := configuration(floor, postgrestest.NewDatabase(t))
-	issuer := newIssuer(t)
-	c.Auth.Mode, c.Auth.Issuer, c.Auth.JWKSFile = config.AuthJWT, "https://idp.example/", issuer.file
+	issuer := servertest.NewIssuer(t)
+	c.Auth.Mode, c.Auth.Issuer, c.Auth.JWKSFile = config.AuthJWT, "https://idp.example/", issuer.File
 	cert, key, roots := certificate(t, time.Now().Add(time.Hour))
 	c.HTTP.TLSCert, c.HTTP.TLSKey = cert, key
 	c.CORS.AllowedOrigins = []string{desktopOrigin}
@@ -69,7 +70,7 @@ func TestFrontDoorOverTLS(t *testing.T) {
 	require.NoError(t, Check(t.Context(), c, "", Options{Log: logtest.New(nil)}, &table))
 	require.Regexp(t, `TLS certificate +ok +valid until `, table.String())
 	s := start(t, c)
-	token := issuer.token(t, agent, time.Hour, "viewer")
+	token := issuer.Token(t, agent, time.Hour, "viewer")
 
 	base := "https://changeover.example.com"
 	client := func(http2 bool) *http.Client {

@@ -103,17 +103,22 @@ var webhookEvents = []string{"failoverDetected", "failoverPending", "failoverCom
 // LeastSigningKey is the length of a key that nobody guesses.
 const LeastSigningKey = 24
 
+// name looks at the name of a thing of a kind, of which others have the names already.
+func (l *loader) name(at, name, kind string, names map[string]bool) {
+	switch {
+	case !groupName.MatchString(name):
+		l.fault(at, "%q is not a name of 1 to 63 letters, digits, -, _ and . that begins with a letter or digit", name)
+	case names[name]:
+		l.fault(at, "%q is the name of another %s", name, kind)
+	}
+	names[name] = true
+}
+
 func (l *loader) webhooks(c *Config) {
 	names := map[string]bool{}
 	for i, w := range c.Webhooks {
 		at := fmt.Sprintf("webhooks[%d]", i)
-		switch {
-		case !groupName.MatchString(w.Name):
-			l.fault(at+".name", "%q is not a name of 1 to 63 letters, digits, -, _ and . that begins with a letter or digit", w.Name)
-		case names[w.Name]:
-			l.fault(at+".name", "%q is the name of another webhook", w.Name)
-		}
-		names[w.Name] = true
+		l.name(at+".name", w.Name, "webhook", names)
 		l.webURL(at+".url", string(w.URL))
 		switch {
 		case w.SigningKey == "" && w.SigningKeyFile == "":
@@ -211,13 +216,7 @@ func (l *loader) groups(groups []FailoverGroup) {
 	names, instances := map[string]bool{}, map[string]string{}
 	for i, g := range groups {
 		at := fmt.Sprintf("failoverGroups[%d]", i)
-		switch {
-		case !groupName.MatchString(g.Name):
-			l.fault(at+".name", "%q is not a name of 1 to 63 letters, digits, -, _ and . that begins with a letter or digit", g.Name)
-		case names[g.Name]:
-			l.fault(at+".name", "%q is the name of another failover group", g.Name)
-		}
-		names[g.Name] = true
+		l.name(at+".name", g.Name, "failover group", names)
 		if g.Routing != Regional && g.Routing != Global {
 			l.fault(at+".routing", "%q is not regional or global", g.Routing)
 		}

@@ -155,6 +155,16 @@ func (r *request) maxResults(limit, def int, bad func(string) *Error) (int, erro
 	return n, nil
 }
 
+// paging reads the page size and the place to go on of a GET.
+func (r *request) paging(limit, def int, bad func(string) *Error) (int, token, error) {
+	size, err := r.maxResults(limit, def, bad)
+	if err != nil {
+		return 0, token{}, err
+	}
+	tok, err := readToken(r.query.Get("nextToken"), question(r.op.name), bad)
+	return size, tok, err
+}
+
 // instance checks the instance of a request, given by id.
 func (s *Sim) instance(id string) error {
 	if id != s.cfg.InstanceID {

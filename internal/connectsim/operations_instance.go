@@ -43,11 +43,7 @@ func (s *Sim) instanceOut(region int) instanceOut {
 }
 
 func listInstances(s *Sim, r *request, emptyPages bool) (any, error) {
-	limit, err := r.maxResults(10, 10, invalidRequest)
-	if err != nil {
-		return nil, err
-	}
-	tok, err := readToken(r.query.Get("nextToken"), question(r.op.name), invalidRequest)
+	limit, tok, err := r.paging(10, 10, invalidRequest)
 	if err != nil {
 		return nil, err
 	}
@@ -82,11 +78,7 @@ func listUsers(s *Sim, r *request, emptyPages bool) (any, error) {
 	if err := s.instance(r.label["InstanceId"]); err != nil {
 		return nil, err
 	}
-	limit, err := r.maxResults(1000, 100, invalidParameter)
-	if err != nil {
-		return nil, err
-	}
-	tok, err := readToken(r.query.Get("nextToken"), question(r.op.name), invalidParameter)
+	limit, tok, err := r.paging(1000, 100, invalidParameter)
 	if err != nil {
 		return nil, err
 	}
@@ -386,11 +378,7 @@ func listRoutingProfiles(s *Sim, r *request, emptyPages bool) (any, error) {
 	if err := s.instance(r.label["InstanceId"]); err != nil {
 		return nil, err
 	}
-	limit, err := r.maxResults(1000, 100, invalidParameter)
-	if err != nil {
-		return nil, err
-	}
-	tok, err := readToken(r.query.Get("nextToken"), question(r.op.name), invalidParameter)
+	limit, tok, err := r.paging(1000, 100, invalidParameter)
 	if err != nil {
 		return nil, err
 	}

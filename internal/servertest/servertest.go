@@ -84,7 +84,7 @@ func Build(t testing.TB, dir, name string) string {
 	defer programs.mu.Unlock()
 	if programs.dir == "" {
 		var err error
-		if programs.dir, err = os.MkdirTemp("", "changeover-programs-"); err != nil {
+		if programs.dir, err = os.MkdirTemp("", "changeover-programs-"); err != nil { //nolint:usetesting // other tests use what is in it
 			t.Fatal(err)
 		}
 		programs.built = map[string]error{}

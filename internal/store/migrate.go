@@ -142,16 +142,25 @@ func Role(url string) (string, error) {
 	return config.User, nil
 }
 
-// GrantService gives a role that does not own the tables what the service needs of them, and no more: the audit can be added to
-// and read, but not changed. url is that of the owner.
-func GrantService(ctx context.Context, url, role string) error {
+// reach connects by the URL of the tables' owner.
+func reach(ctx context.Context, url string) (*pgx.Conn, error) {
 	config, err := connConfig(url)
 	if err != nil {
-		return fmt.Errorf("database URL: %w", err)
+		return nil, fmt.Errorf("database URL: %w", err)
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return fmt.Errorf("reach the database: %w", err)
+		return nil, fmt.Errorf("reach the database: %w", err)
+	}
+	return conn, nil
+}
+
+// GrantService gives a role that does not own the tables what the service needs of them, and no more: the audit can be added to
+// and read, but not changed. url is that of the owner.
+func GrantService(ctx context.Context, url, role string) error {
+	conn, err := reach(ctx, url)
+	if err != nil {
+		return err
 	}
 	defer conn.Close(ctx)
 	var schema string

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"changeover/internal/store/internal/db"
 )
 
@@ -89,13 +87,9 @@ func (s *Store) pruneAudit(ctx context.Context) (int64, error) {
 // SetAuditRetention says how long entries of the audit are kept; 0: for ever. url is that of the owner of the tables: the service's own
 // role cannot shorten the time, nor remove an entry that is younger.
 func SetAuditRetention(ctx context.Context, url string, retention time.Duration) error {
-	config, err := connConfig(url)
+	conn, err := reach(ctx, url)
 	if err != nil {
-		return fmt.Errorf("database URL: %w", err)
-	}
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return fmt.Errorf("reach the database: %w", err)
+		return err
 	}
 	defer conn.Close(ctx)
 	var wanted *time.Duration

@@ -64,22 +64,31 @@ func (s *Store) Shifts(ctx context.Context, f ShiftFilter, p Page) (shifts []Pas
 	return shifts, next, err
 }
 
+// shift reads one, or returns ErrNotFound.
+func (s *Store) shift(ctx context.Context, tx pgx.Tx, id int64) (*db.ShiftsRow, error) {
+	rows, err := s.q.Shifts(ctx, tx, db.ShiftsParams{BeforeID: noLimit, ChangeID: id, MaxRows: 1})
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, fmt.Errorf("shift %d: %w", id, ErrNotFound)
+	}
+	return &rows[0], nil
+}
+
 // ShiftReport returns the report on a shift, or ErrNotFound.
 func (s *Store) ShiftReport(ctx context.Context, id int64) (report ShiftReport, err error) {
 	ctx, done := s.call(ctx, "shift_report", callTimeout, &err)
 	defer done()
 	err = s.snapshot(ctx, s.pool, func(tx pgx.Tx) error {
-		rows, err := s.q.Shifts(ctx, tx, db.ShiftsParams{BeforeID: noLimit, ChangeID: id, MaxRows: 1})
+		row, err := s.shift(ctx, tx, id)
 		if err != nil {
 			return err
 		}
-		if len(rows) == 0 {
-			return fmt.Errorf("shift %d: %w", id, ErrNotFound)
-		}
-		if report.PastShift, err = decodeShift(&rows[0]); err != nil {
+		if report.PastShift, err = decodeShift(row); err != nil {
 			return err
 		}
-		tdg, since, until := rows[0].TdgID, rows[0].ObservedAt, forever(report.EndedAt)
+		tdg, since, until := row.TdgID, row.ObservedAt, forever(report.EndedAt)
 		phases, err := s.q.ShiftPhases(ctx, tx, db.ShiftPhasesParams{TdgID: tdg, Since: since, Until: until})
 		if err != nil {
 			return err
@@ -130,20 +139,17 @@ func (s *Store) ShiftProgress(ctx context.Context, id int64) (p ShiftProgress, e
 	ctx, done := s.call(ctx, "shift_progress", callTimeout, &err)
 	defer done()
 	err = s.snapshot(ctx, s.pool, func(tx pgx.Tx) error {
-		rows, err := s.q.Shifts(ctx, tx, db.ShiftsParams{BeforeID: noLimit, ChangeID: id, MaxRows: 1})
+		row, err := s.shift(ctx, tx, id)
 		if err != nil {
 			return err
 		}
-		if len(rows) == 0 {
-			return fmt.Errorf("shift %d: %w", id, ErrNotFound)
-		}
-		tdg, since, until := rows[0].TdgID, rows[0].ObservedAt, forever(rows[0].EndedAt.Time)
+		tdg, since, until := row.TdgID, row.ObservedAt, forever(row.EndedAt.Time)
 		last, err := s.q.ShiftLastMove(ctx, tx, db.ShiftLastMoveParams{TdgID: tdg, Since: since, Until: until})
 		if err != nil {
 			return err
 		}
 		p.Since, p.Until = since.Time, last.LastMove.Time
-		if rows[0].Detected+rows[0].Pending > 0 && last.Now.Time.After(p.Until) {
+		if row.Detected+row.Pending > 0 && last.Now.Time.After(p.Until) {
 			p.Until = last.Now.Time
 		}
 		p.Step = progressStep(p.Until.Sub(p.Since))
