@@ -2,10 +2,13 @@ package api_test
 
 import (
 	"bytes"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -256,4 +259,48 @@ func TestPanic(t *testing.T) {
 	require.Error(t, err, "what was begun is broken off, not ended as if it were whole")
 	require.Equal(t, http.StatusOK, s.get("/livez").status)
 	http.DefaultClient.CloseIdleConnections()
+}
+
+// Overflows and confusion of types by query parameters: each of every list with numbers that fit nowhere, times beyond any calendar, cursors that are
+// made up, of another list, or hold what none would. It is refused, or it is an empty page; it is never a fault of the service.
+func TestQueryValues(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.leader.floor()
+	s.leader.shift()
+	s.rehearse(drillID)
+	values := []string{
+		"9223372036854775807", "9223372036854775808", "-9223372036854775808", "1e9", "%00", "%ff%fe", "%E2%80%AE%F0%9F%92%A9", "null", "[]", "..%2f..", strings.Repeat("9", 400),
+		strings.Repeat("a", 4000), "0000-01-01T00:00:00Z", "9999-12-31T23:59:59.999999999Z", "2026-02-30T00:00:00Z", "2026-11-22T00:00:00%2B99:99",
+	}
+	var cursors []string
+	for _, list := range []string{"agents", "agents:username", "failovers", "open:", "changes", "audit", "connections", "tdgs", "drills", "shifts", "deliveries"} {
+		for _, keys := range [][]string{
+			{}, {"9223372036854775807"}, {"99999999999999999999"}, {"9223372036854775807", "x"}, {"-9223372036854775808", "x"}, {"a\x00", "b"}, {"x", "9223372036854775807", "\u202e"},
+		} {
+			b, err := json.Marshal(append([]string{list}, keys...))
+			require.NoError(t, err)
+			cursors = append(cursors, base64.RawURLEncoding.EncodeToString(b))
+		}
+	}
+	for _, d := range operations(t, s.leader.openFailover(jane)) {
+		if d.method != http.MethodGet {
+			continue
+		}
+		for _, p := range d.op.Parameters {
+			if p.Value.In != "query" || p.Value.Name == "wait" || p.Value.Name == "ticket" {
+				continue
+			}
+			ask := values
+			if p.Value.Name == "cursor" || p.Value.Name == "after" {
+				ask = slices.Concat(values, cursors)
+			}
+			for _, v := range ask {
+				a := s.get(d.path+"?"+p.Value.Name+"="+v, "Accept", "application/json")
+				if a.status >= http.StatusInternalServerError {
+					t.Errorf("%s?%s=%s: %s", d.path, p.Value.Name, v, a.body)
+				}
+			}
+		}
+	}
 }

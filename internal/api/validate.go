@@ -48,6 +48,8 @@ func (op *operation) validate(r *http.Request, pathParams map[string]string, bod
 		switch {
 		case !known:
 			faults = append(faults, contract.FieldError{Field: clip(name), In: contract.FieldErrorInQuery, Message: "is not a parameter of this operation"})
+		case slices.ContainsFunc(values, func(v string) bool { return !utf8.ValidString(v) }): // no schema says so, and the database takes none
+			faults = append(faults, contract.FieldError{Field: name, In: contract.FieldErrorInQuery, Message: "is not UTF-8"})
 		case len(values) > 1 && !p.Schema.Value.Type.Is(openapi3.TypeArray):
 			faults = append(faults, contract.FieldError{Field: name, In: contract.FieldErrorInQuery, Message: "is there more than once"})
 		}
