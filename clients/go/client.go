@@ -22,7 +22,8 @@ type Options struct {
 	// Token gives the bearer token for a request; it is asked for each one, so it should keep a token as long as that is good. Nil: requests
 	// go without, for a service whose auth.mode is none.
 	Token func(context.Context) (string, error)
-	// HTTPClient makes the requests. It must not have a Timeout, which would end streams. Nil: one of the Client's own.
+	// HTTPClient makes the requests; redirects are not followed, whatever it says. It must not have a Timeout, which would end streams.
+	// Nil: one of the Client's own.
 	HTTPClient *http.Client
 	// Heartbeat is the service's stream.heartbeat. A stream that is silent for more than twice as long counts as dead. Default: 15 s, as
 	// the service's.
@@ -66,6 +67,10 @@ func New(o Options) (*Client, error) {
 	if c.http == nil {
 		c.http = &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}
 	}
+	// The service never sends anybody elsewhere; whoever does would be brought the token, in the clear too.
+	own := *c.http
+	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	c.http = &own
 	if c.http.Timeout != 0 {
 		return nil, fmt.Errorf("HTTPClient.Timeout %v: expected none, it would end streams", c.http.Timeout)
 	}

@@ -120,3 +120,33 @@ func TestSockets(t *testing.T) {
 	}
 	require.Equal(t, 3, n)
 }
+
+// Attack: an endpoint that sends its callers elsewhere, to plain http on the same host too, gets them to take their token there. Nothing follows, and what
+// is asked for is not taken for done.
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("%s %s came with %q", r.Method, r.URL, r.Header.Get("Authorization"))
+	}))
+	defer elsewhere.Close()
+	for _, status := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
+		server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL+r.URL.Path, status) }))
+		h := server.Client()
+		c, err := New(Options{Endpoints: []string{server.URL}, HTTPClient: h, Token: func(context.Context) (string, error) { return "secret", nil }})
+		require.NoError(t, err)
+		answer, err := c.REST().GetSummaryWithResponse(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, status, answer.StatusCode())
+		forced, err := c.REST().ForceFailoverWithResponse(t.Context(), "x", nil, rest.ForceRequest{Reason: "y"})
+		require.NoError(t, err)
+		require.Equal(t, status, forced.StatusCode())
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		for _, err := range c.Follow(ctx, Subscription{AgentID: agent}) {
+			require.Error(t, err)
+			break
+		}
+		cancel()
+		c.Close()
+		server.Close()
+		require.Nil(t, h.CheckRedirect, "the caller's own client is as it was")
+	}
+}

@@ -3,6 +3,7 @@ package failover
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 )
@@ -295,7 +296,7 @@ func (st *step) bulkForce(o BulkForce) {
 	}
 	result := Result{CommandID: o.CommandID, Outcome: OutcomeDone, Matched: len(matched), Forced: len(matched)}
 	if !o.OnlyStale {
-		if result.Detail = st.tooMany(matched, cmp.Or(o.MaxFraction, maxFraction)); result.Detail != "" {
+		if result.Detail = st.tooMany(matched, cmp.Or(o.MaxFraction, maxFraction), o.MaxPerSecond); result.Detail != "" {
 			result.Outcome, result.Forced = OutcomeRefused, 0
 			st.eff.Results = append(st.eff.Results, result)
 			return
@@ -340,12 +341,38 @@ const (
 
 // ForcedBulk is a bulk force that the rule counts.
 type ForcedBulk struct {
-	At     time.Time `json:"at"`
-	Forced int       `json:"forced"`
+	At        time.Time `json:"at"`
+	Forced    int       `json:"forced"`
+	PerSecond float64   `json:"perSecond,omitempty"` // 0: all at once
 }
 
-// tooMany says why a bulk force would force too many agents of a failover group; empty: it would not, and is counted.
-func (st *step) tooMany(matched []*Agent, fraction float64) string {
+// near counts those whose turn was or comes within the window, before the given time or after it.
+func (b *ForcedBulk) near(now time.Time) int {
+	since := now.Sub(b.At)
+	if b.PerSecond <= 0 {
+		if since < forceWindow {
+			return b.Forced
+		}
+		return 0
+	}
+	// The k-th is due k/PerSecond seconds after At.
+	first := max(0, math.Floor((since-forceWindow).Seconds()*b.PerSecond)+1)
+	end := min(float64(b.Forced), math.Ceil((since+forceWindow).Seconds()*b.PerSecond))
+	return int(max(0, end-first))
+}
+
+// over says whether the last one's turn is longer ago than the window; one that takes longer than a day is forgotten after it.
+func (b *ForcedBulk) over(now time.Time) bool {
+	since := now.Sub(b.At).Seconds()
+	if b.PerSecond > 0 {
+		since -= min(float64(b.Forced-1)/b.PerSecond, (24 * time.Hour).Seconds())
+	}
+	return since >= forceWindow.Seconds()
+}
+
+// tooMany says why a bulk force would force too many agents of a failover group; empty: it would not, and is counted. Of slow commands before it
+// those count whose turn is near.
+func (st *step) tooMany(matched []*Agent, fraction, perSecond float64) string {
 	byGroup := map[string]int{}
 	for _, a := range matched {
 		byGroup[a.Group]++
@@ -355,19 +382,17 @@ func (st *step) tooMany(matched []*Agent, fraction float64) string {
 		g := st.groups[name]
 		already, all := 0, len(st.byGroup[name])
 		for _, b := range g.ForcedBulk {
-			if st.now.Sub(b.At) < forceWindow {
-				already += b.Forced
-			}
+			already += b.near(st.now)
 		}
 		if fraction < 1 && float64(already+byGroup[name]) > fraction*float64(all) {
-			return fmt.Sprintf("maxFraction: %d of the %d agents of failover group %s match and %d were forced within the last ten minutes, more than %g of them; nothing was forced",
+			return fmt.Sprintf("maxFraction: %d of the %d agents of failover group %s match and %d were or will be forced within ten minutes, more than %g of them; nothing was forced",
 				byGroup[name], all, name, already, fraction)
 		}
 	}
 	for _, name := range groups {
 		g := st.groups[name]
-		g.ForcedBulk = slices.DeleteFunc(g.ForcedBulk, func(b ForcedBulk) bool { return st.now.Sub(b.At) >= forceWindow })
-		g.ForcedBulk = append(g.ForcedBulk, ForcedBulk{At: st.now, Forced: byGroup[name]})
+		g.ForcedBulk = slices.DeleteFunc(g.ForcedBulk, func(b ForcedBulk) bool { return b.over(st.now) })
+		g.ForcedBulk = append(g.ForcedBulk, ForcedBulk{At: st.now, Forced: byGroup[name], PerSecond: perSecond})
 		st.touchGroup(g)
 	}
 	return ""
