@@ -5,10 +5,12 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -21,6 +23,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
@@ -351,13 +354,38 @@ func (w *worker) send(ctx context.Context, d *store.Delivery) error {
 		if failed := (*url.Error)(nil); errors.As(err, &failed) {
 			err = failed.Err
 		}
-		return err
+		return plain(err)
 	}
 	resp.Body.Close() // it is not read: nothing in it is wanted, and it may have no end
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return fmt.Errorf("the receiver answered %d", resp.StatusCode)
 	}
 	return nil
+}
+
+// longestError is how much is kept of what went wrong, in bytes.
+const longestError = 256
+
+// plain keeps what a receiver wrote out of an error: it may hold the address, and what a terminal acts on. Who did not get a connection, or lost it, is
+// told why; what is no answer as HTTP has it is not repeated.
+func plain(err error) error {
+	var network net.Error
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &network), errors.As(err, &certificate), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, http.ErrSchemeMismatch):
+	default:
+		return errors.New("the receiver's answer is not one of HTTP")
+	}
+	text := strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, err.Error())
+	if len(text) > longestError {
+		text = strings.ToValidUTF8(text[:longestError], "") + "…"
+	}
+	return errors.New(text)
 }
 
 // Sign makes the signature of a delivery: HMAC-SHA256 over its id, the time in Unix seconds and the body, as standardwebhooks.com has

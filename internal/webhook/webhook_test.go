@@ -292,6 +292,15 @@ func TestReceiverThatFails(t *testing.T) {
 				conn.Close()
 			}
 		},
+		// Attack: to have its words, the secret of its own address among them, written to logs and terminals.
+		"malformed headers": func(w http.ResponseWriter, r *http.Request) {
+			w.(*statusWriter).status = 500
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err == nil {
+				fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\n\x1b[2Jhttp://%s/token %s\r\n\r\n", r.Host, strings.Repeat("long ", 1000))
+				conn.Close()
+			}
+		},
 		"huge headers": func(w http.ResponseWriter, _ *http.Request) {
 			w.(*statusWriter).status = 500
 			for i := range 100 {
@@ -325,6 +334,9 @@ func TestReceiverThatFails(t *testing.T) {
 			hooks, err := b.store.Webhooks(t.Context())
 			require.NoError(t, err)
 			require.NotEmpty(t, hooks[0].LastError)
+			require.Less(t, len(hooks[0].LastError), 300)
+			require.NotContains(t, hooks[0].LastError, "\x1b")
+			require.NotContains(t, hooks[0].LastError, "/token")
 			require.NotContains(t, hooks[0].LastError, "127.0.0.1:"+portOf(t, elsewhere.url), "it was not called")
 		})
 	}
