@@ -208,8 +208,8 @@ func checkJSON(body []byte) *contract.FieldError {
 	type level struct {
 		object bool
 		names  map[string]bool
-		key    string // of the member being read; empty: a name is expected
-		inName bool
+		key    string // of the member being read
+		inName bool   // a name is expected
 		index  int
 	}
 	var stack []level

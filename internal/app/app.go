@@ -356,9 +356,6 @@ func (a *App) leader() contract.Check {
 
 var notDeciding = "the database does not let this replica decide; see its log"
 
-// Leading says whether this replica leads and decides.
-func (a *App) Leading() bool { return a.orchestrator.Status().Deciding }
-
 // Stop ends everything, last started first, and returns when all is gone. ctx shortens what it waits for; the streams are
 // then closed faster. It may be called at any time, and again.
 func (a *App) Stop(ctx context.Context) error { return a.life.stop(ctx) }

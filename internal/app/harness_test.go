@@ -70,6 +70,9 @@ func configuration(f *floor, databaseURL string) *config.Config {
 	return servertest.Config(f.Sim, f.url, databaseURL)
 }
 
+// Leading says whether this replica leads and decides.
+func (a *App) Leading() bool { return a.orchestrator.Status().Deciding }
+
 // service is a running App with a client of its REST API, whose every answer is held against api/openapi.yaml.
 type service struct {
 	*App

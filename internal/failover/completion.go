@@ -281,6 +281,13 @@ func (st *step) force(o Force) {
 
 // bulkForce completes all open failovers that match, at most o.MaxPerSecond each second (R11).
 func (st *step) bulkForce(o BulkForce) {
+	var named map[string]bool // nil: all
+	if o.FailoverIDs != nil {
+		named = make(map[string]bool, len(o.FailoverIDs))
+		for _, id := range o.FailoverIDs {
+			named[id] = true
+		}
+	}
 	var matched []*Agent
 	for _, a := range st.open {
 		f := a.Failover
@@ -289,7 +296,7 @@ func (st *step) bulkForce(o BulkForce) {
 		}
 		if f == nil || !f.ForceAt.IsZero() || o.Group != "" && a.Group != o.Group || o.TDG != "" && f.TDG != o.TDG ||
 			o.From != "" && f.From != o.From || o.OnlyStale && f.StaleSince.IsZero() || o.OnlyFresh && !f.StaleSince.IsZero() ||
-			o.Status != "" && f.Status != o.Status || !st.heldAs(a, o.Channel, o.Phase) || o.FailoverIDs != nil && !slices.Contains(o.FailoverIDs, f.ID) {
+			o.Status != "" && f.Status != o.Status || !st.heldAs(a, o.Channel, o.Phase) || named != nil && !named[f.ID] {
 			continue
 		}
 		matched = append(matched, a)

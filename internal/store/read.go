@@ -325,7 +325,7 @@ type GroupSummary struct {
 	Stale         int             // pending with contacts that cannot be read (R9)
 	OldestPending time.Time       // when the oldest pending failover became so; zero: none is pending
 	Pause         *failover.Pause // nil: completions are not held
-	Held          int             // open failovers that nothing but the pause holds
+	Held          int             // open failovers that no contact holds any more: by a pause, failover.pace, or until the desktop's word
 	Shifts        []Shift         // one for each traffic distribution group that was ever shifted
 }
 

@@ -22,14 +22,8 @@ type eventData struct {
 	Until            string                `json:"until"`
 }
 
-// decodeData reads an event's data. Events of a newer version may not be readable; they change nothing until the next
-// snapshot tells.
-func decodeData(row *store.LogEvent) *eventData {
-	d, _ := readData(row)
-	return d
-}
-
-// readData reads an event's data, and says whether it is JSON at all.
+// readData reads an event's data, and says whether it is JSON at all. Those of a newer version may not be readable: they are nil, and change
+// nothing until the next snapshot tells.
 func readData(row *store.LogEvent) (d *eventData, valid bool) {
 	d = &eventData{}
 	if p := (plainJSON{row.Data}); p.event(d) {

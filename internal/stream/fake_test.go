@@ -301,3 +301,9 @@ func (s *replicaStore) Listen(ctx context.Context, _ []string, _ func(string)) e
 	<-ctx.Done() // no doorbell
 	return nil
 }
+
+// decodeData is what the tail makes of an event's data.
+func decodeData(row *store.LogEvent) *eventData {
+	d, _ := readData(row)
+	return d
+}

@@ -23,7 +23,6 @@ type logStore interface {
 	commitAll(t testing.TB, events ...failover.Event)
 	nextLeader(t *testing.T)
 	dropBefore(t *testing.T, seq int64)
-	loseAfter(t *testing.T, seq int64)
 }
 
 type fakeLog struct{ *fakeStore }
@@ -31,7 +30,6 @@ type fakeLog struct{ *fakeStore }
 func (f fakeLog) commitAll(_ testing.TB, events ...failover.Event) { f.commit(events...) }
 func (f fakeLog) nextLeader(*testing.T)                            { f.newLeader() }
 func (f fakeLog) dropBefore(_ *testing.T, seq int64)               { f.prune(seq) }
-func (f fakeLog) loseAfter(_ *testing.T, seq int64)                { f.lose(seq) }
 
 // postgresLog is the real one.
 type postgresLog struct {

@@ -2283,7 +2283,7 @@ type GroupSummary struct {
 	// FailoverGroup The failover group.
 	FailoverGroup string `json:"failoverGroup"`
 
-	// Held Open failovers that nothing but the pause holds.
+	// Held Open failovers that no contact holds any more. A pause holds them, `failover.pace`, or the word of the agent's desktop that is still to come.
 	Held int `json:"held"`
 
 	// OldestPendingAt Since when the longest pending failover is pending.

@@ -2109,7 +2109,7 @@ export interface components {
             shifts: components["schemas"]["Shift"][];
             /** @description Why and until when completions are held; null if they are not. */
             pause: components["schemas"]["Pause"] | null;
-            /** @description Open failovers that nothing but the pause holds. */
+            /** @description Open failovers that no contact holds any more. A pause holds them, `failover.pace`, or the word of the agent's desktop that is still to come. */
             held: number;
         };
         /** @description Agents by state. */
