@@ -29,7 +29,8 @@ func (s *Server) once(w http.ResponseWriter, r *http.Request, key string, body [
 		hash.Write([]byte(part))
 		hash.Write([]byte{0}) // neither a method nor an address holds one
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
+	// Whether or not its caller waits: a key that is claimed by the database, and by nobody who knows, would be in use for a minute.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), storeTimeout)
 	defer cancel()
 	answer, err := s.store.BeginIdempotent(ctx, scope, key, hash.Sum(nil))
 	switch {

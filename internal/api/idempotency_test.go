@@ -2,6 +2,8 @@ package api_test
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -187,4 +189,31 @@ func TestIdempotencyKeyAfterALostConnection(t *testing.T) {
 	f := read[contract.Failover](t, again, http.StatusAccepted)
 	require.True(t, f.Forced)
 	require.Len(t, accepted(t, s), 1)
+}
+
+// Bad luck: the connection is lost at the very moment at which the key is claimed. What nobody waits for any more is done all the same, and whoever asks
+// again gets its answer, and is not told to wait for a request that is none.
+func TestIdempotencyKeyAfterAConnectionLostAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.leader.floor()
+	body := `{"activeRegion":"` + east + `"}`
+	path := "/v1/agents/" + jane + "/reports"
+	address := strings.TrimPrefix(s.url, "http://")
+	const times = 60
+	for n := range times {
+		conn, err := net.Dial("tcp", address)
+		require.NoError(t, err)
+		_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nIdempotency-Key: k%d\r\nContent-Length: %d\r\n\r\n%s", path, address, n, len(body), body)
+		require.NoError(t, err)
+		time.Sleep(time.Duration(n) * 50 * time.Microsecond) // somewhere between before it is read and after it is answered
+		require.NoError(t, conn.(*net.TCPConn).SetLinger(0))
+		require.NoError(t, conn.Close())
+	}
+	for n := range times {
+		require.Eventually(t, func() bool {
+			return s.post(path, body, "Idempotency-Key", fmt.Sprintf("k%d", n)).status == http.StatusAccepted
+		}, 10*time.Second, 10*time.Millisecond, "k%d", n)
+	}
+	require.Len(t, accepted(t, s), times, "each once")
 }

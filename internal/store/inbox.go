@@ -20,7 +20,7 @@ const (
 	// CommandForceSelected is a bulk force of named failovers. A kind of its own, for a leader of a version that does not know the names would force all that match otherwise.
 	CommandForceSelected = "forceSelected"
 	CommandForceNarrow   = "forceNarrow" // for the same reason, one with a filter that such a leader does not know; with names or without
-	CommandPause         = "pause" // a failover group's completions
+	CommandPause         = "pause"       // a failover group's completions
 	CommandResume        = "resume"
 	CommandDrill         = "drill" // a shift that is only told
 )
