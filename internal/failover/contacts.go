@@ -183,12 +183,12 @@ func (st *step) chunkComplete(o ChunkComplete) {
 		return
 	}
 	st.answered(g, o.Region)
-	if o.Filtered { // it releases most of them
+	if o.Filtered { // it releases most of those who leave the Region
 		n := 0
 		for _, profile := range o.Profiles {
-			n += len(st.byProfile[profileKey{o.Group, profile}])
+			n += leaving(st.byProfile[profileKey{o.Group, profile}], o.Region)
 		}
-		st.room(min(n, len(st.open)))
+		st.room(n)
 	}
 	for i, profile := range o.Profiles {
 		if slices.Contains(o.Profiles[:i], profile) {
@@ -198,6 +198,16 @@ func (st *step) chunkComplete(o ChunkComplete) {
 			st.notShown(a, g, o)
 		}
 	}
+}
+
+// leaving counts the agents with an open failover from a Region.
+func leaving(agents []*Agent, region string) (n int) {
+	for _, a := range agents {
+		if a.Failover != nil && a.Failover.From == region {
+			n++
+		}
+	}
+	return n
 }
 
 // notShown concludes from a complete set of the agent's routing profile, if no page of it has shown the agent.
@@ -238,9 +248,6 @@ func (st *step) passComplete(o PassComplete) {
 		return
 	}
 	st.answered(g, o.Region)
-	if o.Filtered {
-		st.room(len(st.open))
-	}
 	for _, a := range st.byGroup[o.Group] {
 		if a.list(g, o.Region).ReadAt.Before(o.StartedAt) {
 			st.absent(a, g, o.Region, o.StartedAt, !o.Filtered, o.Filtered)

@@ -292,9 +292,9 @@ func (r *reign) takeCommands(ctx context.Context, c commands) {
 	r.queue.then(func() { close(c.done) })
 }
 
-// atOnce is how many commits are under way at once: while one writes its events, the next writes its agents. Their events are
+// atOnce is how many commits are under way at once: while one writes its events, the next ones write their agents. Their events are
 // in order, see [store.Store.Begin].
-const atOnce = 2
+const atOnce = 3
 
 // commit begins as many commits as may be under way. A second one has to be worth it: what few agents need waits for the end of the
 // first, and shares one with all that comes until then.
@@ -303,7 +303,7 @@ func (r *reign) commit(ctx context.Context) {
 		var after store.Wait
 		if len(r.underway) > 0 {
 			last := r.underway[len(r.underway)-1]
-			if len(r.queue.order) < maxAgents && !r.queue.hurry || last.shared() && r.queue.shared() {
+			if len(r.queue.order) < maxAgents && !r.queue.hurry || r.queue.shared() && slices.ContainsFunc(r.underway, (*commit).shared) {
 				return
 			}
 			after = last.wait

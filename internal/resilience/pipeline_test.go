@@ -35,18 +35,18 @@ CREATE TRIGGER before_the_head BEFORE UPDATE ON event_log FOR EACH ROW EXECUTE F
 CREATE CONSTRAINT TRIGGER at_commit AFTER UPDATE ON event_log DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hold();
 `
 
-// A leader is lost while two transactions of a shift are really under way, both held where they are: what is left has all or nothing of each, in order, and the
+// A leader is lost while three transactions of a shift are really under way, all held where they are: what is left has all or nothing of each, in order, and the
 // next leader does the rest, once.
-func TestALeaderLostWithTwoCommitsUnderWay(t *testing.T) {
+func TestALeaderLostWithCommitsUnderWay(t *testing.T) {
 	thorough(t)
 	t.Parallel()
-	const people, batch = 3500, 1000
-	// The first transaction of a shift, with the group's new distribution, has no other beside it. So the second is held, while the third is under way.
+	const people, batch, underWayAtOnce = 4500, 1000, 3
+	// The first transaction of a shift, with the group's new distribution, has no other beside it. So the second is held, while the third and the fourth are under way.
 	for _, tt := range []struct {
 		name, point string
 		kept        int // transactions
 	}{
-		{"both before the head of the log", "before_the_head", 1},
+		{"all before the head of the log", "before_the_head", 1},
 		{"one at its COMMIT", "at_commit", 2},
 	} {
 		for _, lost := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
@@ -67,7 +67,7 @@ func TestALeaderLostWithTwoCommitsUnderWay(t *testing.T) {
 				underWay := func() bool {
 					sessions = query[[]int32](t, url, `SELECT coalesce(array_agg(pid), '{}') FROM pg_stat_activity WHERE datname = current_database()
 						AND backend_xid IS NOT NULL AND (wait_event = 'PgSleep' OR state = 'idle in transaction')`)
-					return len(sessions) == 2 && query[bool](t, url, "SELECT last_value = 2 FROM held") && detected() == batch
+					return len(sessions) == underWayAtOnce && query[bool](t, url, "SELECT last_value = 2 FROM held") && detected() == batch
 				}
 				for tries := 1; ; tries++ { // if a Region's state has to be written, too, they come one after the other
 					execute(t, url, "UPDATE hold SET point = $1", tt.point)
@@ -78,7 +78,7 @@ func TestALeaderLostWithTwoCommitsUnderWay(t *testing.T) {
 					if underWay() {
 						break
 					}
-					require.Less(t, tries, 5, "two transactions never were under way")
+					require.Less(t, tries, 5, "%d transactions never were under way", underWayAtOnce)
 					execute(t, url, "UPDATE hold SET point = ''")
 					c.ready()
 					execute(t, url, "ALTER SEQUENCE held RESTART")
@@ -89,7 +89,7 @@ func TestALeaderLostWithTwoCommitsUnderWay(t *testing.T) {
 					leader.wait()
 				}
 				execute(t, url, "UPDATE hold SET point = ''")
-				c.until("neither is under way any more", func() bool { // PostgreSQL ends what a frozen leader left
+				c.until("none is under way any more", func() bool { // PostgreSQL ends what a frozen leader left
 					return query[int](t, url, "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY ($1) AND backend_xid IS NOT NULL", sessions) == 0
 				})
 				require.Equal(t, tt.kept*batch, detected())

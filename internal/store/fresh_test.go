@@ -47,5 +47,5 @@ func TestFresh(t *testing.T) {
 	require.Nil(t, seqs(2*freshEvents+9, 10))
 	f.at = f.at.Add(-freshFor - time.Second)
 	require.Nil(t, seqs(2*freshEvents+10, 10), "long ago")
-	require.Nil(t, f.events)
+	require.Nil(t, f.commits)
 }

@@ -30,7 +30,7 @@ const (
 
 // The connections of the pools that nobody but the leader uses.
 const (
-	leaderConns = 5 // two commits, and what is read and saved meanwhile
+	leaderConns = 6 // three commits, and what is read and saved meanwhile
 	leaseConns  = 2 // so that no renewal or release waits for any of those, were they stuck
 )
 

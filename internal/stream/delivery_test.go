@@ -14,7 +14,7 @@ import (
 func TestTracesCostDeliveriesNothing(t *testing.T) {
 	h := New(Options{})
 	c := &conn{hub: h}
-	frames := []*frame{{name: string(failover.EventFailoverDetected), position: store.Position{Seq: 1}, committed: time.Now()}}
+	frames := []*frame{{name: string(failover.EventFailoverDetected), position: store.Position{Seq: 1}, committed: time.Now().UnixNano()}}
 	rows := []store.LogEvent{{Seq: 1}}
 	var begun *delivery
 	require.Zero(t, testing.AllocsPerRun(100, func() {

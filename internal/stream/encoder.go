@@ -14,10 +14,7 @@ import (
 
 // piece is a part of a stream's body: one frame, or a comment. It is framed as a chunk of HTTP/1.1, so that one copy serves
 // every connection, whatever its protocol.
-type piece struct {
-	chunk []byte
-	start int // of the body in chunk
-}
+type piece struct{ chunk []byte }
 
 const crlf = "\r\n"
 
@@ -25,12 +22,14 @@ func newPiece(body []byte) piece {
 	size := strconv.FormatInt(int64(len(body)), 16)
 	chunk := make([]byte, 0, len(size)+len(crlf)+len(body)+len(crlf))
 	chunk = append(append(chunk, size...), crlf...)
-	start := len(chunk)
-	return piece{chunk: append(append(chunk, body...), crlf...), start: start}
+	return piece{append(append(chunk, body...), crlf...)}
 }
 
 // body returns what a client reads. Pieces are shared: it is not to be written to.
-func (p piece) body() []byte { return p.chunk[p.start : len(p.chunk)-len(crlf)] }
+func (p piece) body() []byte {
+	start := bytes.IndexByte(p.chunk, '\n') + 1
+	return p.chunk[start : len(p.chunk)-len(crlf)]
+}
 
 // encoder has r3labs/sse write events, each of them once, whoever is going to hear it. The library serves a single stream, to a
 // client in memory.

@@ -200,7 +200,7 @@ func (h *Hub) sent(c *conn, frames []*frame) {
 			f.delivery.wrote(now)
 		}
 		if f.position.Seq > c.measureFrom {
-			h.metrics.delivery.Observe(max(0, now.Sub(f.committed).Seconds()))
+			h.metrics.delivery.Observe(max(0, time.Duration(now.UnixNano()-f.committed).Seconds()))
 		}
 	}
 }

@@ -35,14 +35,15 @@ var heartbeat = newPiece([]byte(": heartbeat\n\n"))
 // endOfStream makes the library's handler return: it takes an event without data and comment as the end.
 var endOfStream = &sse.Event{}
 
-// frame is an event of the log, ready to be sent. One frame is shared by every connection that gets it, and by the memory.
+// frame is an event of the log, ready to be sent. One frame is shared by every connection that gets it, and by the memory, which holds
+// so many that each byte counts.
 type frame struct {
 	piece
 	name      string // of the event; empty: the row cannot be sent
 	id        int    // length of the cursor
 	position  store.Position
 	agentID   string
-	committed time.Time // zero: not from the live log, nothing to measure
+	committed int64     // Unix time in nanoseconds
 	delivery  *delivery // nil: nothing is traced
 }
 
@@ -93,10 +94,10 @@ func (h *Hub) framesOf(rows []store.LogEvent, events []*sse.Event) []*frame {
 	pieces := h.encoder.pieces(good)
 	frames := make([]*frame, len(rows))
 	for i := range rows {
-		f := &frame{position: store.Position{Epoch: rows[i].Epoch, Seq: rows[i].Seq}, agentID: rows[i].AgentID, committed: rows[i].CommittedAt}
+		f := &frame{position: store.Position{Epoch: rows[i].Epoch, Seq: rows[i].Seq}, agentID: rows[i].AgentID, committed: rows[i].CommittedAt.UnixNano()}
 		if e := events[i]; e != nil {
 			f.piece, pieces = pieces[0], pieces[1:]
-			f.name, f.id = string(rows[i].Type), len(e.ID)
+			f.name, f.id = sharedName(rows[i].Type), len(e.ID)
 		}
 		frames[i] = f
 	}
@@ -117,6 +118,22 @@ var names = func() map[string][]byte {
 		eventReset, eventDraining,
 	} {
 		m[string(t)] = []byte(t)
+	}
+	return m
+}()
+
+// sharedName is the name of an event as all frames have it: each row of the log brings a text of its own.
+func sharedName(t failover.EventType) string {
+	if name, ok := sharedNames[t]; ok {
+		return name
+	}
+	return string(t)
+}
+
+var sharedNames = func() map[failover.EventType]string {
+	m := make(map[failover.EventType]string)
+	for name := range names {
+		m[failover.EventType(name)] = name
 	}
 	return m
 }()

@@ -26,8 +26,9 @@ type memory struct {
 	head   store.Position // everything up to here is applied
 	headAt time.Time      // when the event at head was committed; zero: it was not read here
 	agents map[string]*agentMemory
-	rings  map[string]*ring // by failover group, so that a busy group does not push out the events of a quiet one
-	size   int              // of each ring
+	rings  map[string]*ring  // by failover group, so that a busy group does not push out the events of a quiet one
+	size   int               // of each ring
+	texts  map[string]string // of groups and regions: few, and each row brings them anew
 
 	before int64 // an agent who is not in agents had no event after it: the floor, or the last event of one that was forgotten
 }
@@ -58,7 +59,7 @@ const none = ^uint64(0)
 func newMemory(state store.LogState, views []store.AgentView, at store.Position, size int) *memory {
 	m := &memory{
 		logID: state.LogID, oldest: state.OldestSeq, floor: at.Seq, before: at.Seq, head: at, size: size,
-		agents: make(map[string]*agentMemory, len(views)), rings: make(map[string]*ring),
+		agents: make(map[string]*agentMemory, len(views)), rings: make(map[string]*ring), texts: make(map[string]string),
 	}
 	for _, t := range state.Terms {
 		if t.FirstSeq <= at.Seq {
@@ -122,7 +123,12 @@ func (m *memory) add(row *store.LogEvent, d *eventData, f *frame) {
 		a = &agentMemory{last: m.before}
 		m.agents[row.AgentID] = a
 	}
+	row.Group = m.text(row.Group)
+	if d != nil {
+		d.ActiveRegion, d.NextActiveRegion = m.text(d.ActiveRegion), m.text(d.NextActiveRegion)
+	}
 	a.view = nextView(a.view, row, d)
+	f.agentID = a.view.AgentID // one text for all events of an agent
 
 	r := m.rings[row.Group]
 	if r == nil {
@@ -134,6 +140,16 @@ func (m *memory) add(row *store.LogEvent, d *eventData, f *frame) {
 		s.prev = a.at
 	}
 	a.last, a.ring, a.at = row.Seq, r, r.push(s)
+}
+
+// text is the one that is kept of all that are the same.
+func (m *memory) text(s string) string {
+	kept, ok := m.texts[s]
+	if !ok {
+		kept = s
+		m.texts[s] = s
+	}
+	return kept
 }
 
 func (r *ring) push(s slot) uint64 {
