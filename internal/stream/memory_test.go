@@ -1,10 +1,13 @@
 package stream
 
 import (
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
@@ -200,4 +203,50 @@ func TestWheelHoldsWhatWasAdded(t *testing.T) {
 		}
 		require.ElementsMatch(t, in, due, "each once in every turn")
 	})
+}
+
+// BenchmarkApply applies a shift of 25,000 agents to a replica's memory: what an event costs there, and how much stays of it.
+func BenchmarkApply(b *testing.B) {
+	const agents = 25_000
+	var views []store.AgentView
+	for i := range agents {
+		views = append(views, activeIn(east, benchAgent(i))...)
+	}
+	var events []failover.Event
+	for i := range agents {
+		id := uuid.NewString()
+		events = append(events, detected(benchAgent(i), id), completed(benchAgent(i), id))
+	}
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	h := New(Options{})
+	defer h.encoder.close()
+	var kept int64
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		h.mem = newMemory(store.LogState{LogID: "log", OldestSeq: 1}, slices.Clone(views), store.Position{}, ringSize)
+		before := heap()
+		func() { // as the database gives them: each row has texts of its own
+			rows := rowsOf(events)
+			for i := range rows {
+				r := &rows[i]
+				r.Seq, r.Epoch, r.CommittedAt = int64(i+1), 1, time.Now()
+				r.AgentID, r.Group, r.FailoverID = strings.Clone(r.AgentID), strings.Clone(r.Group), strings.Clone(r.FailoverID)
+				r.Type = failover.EventType(strings.Clone(string(r.Type)))
+			}
+			b.StartTimer()
+			h.apply("log", rows)
+			b.StopTimer()
+		}()
+		kept += heap() - before
+		b.StartTimer()
+	}
+	n := float64(b.N * len(events))
+	b.ReportMetric(float64(kept)/n, "B-kept/event")
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/n, "ns/event")
 }
