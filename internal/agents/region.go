@@ -187,7 +187,7 @@ func (g *region) readChunk(ctx context.Context, emit func(context.Context, failo
 			shown[users[i].ID] = true
 		}
 		if len(users) > 0 {
-			emit(ctx, failover.UserData{Group: g.o.Group, Region: g.name, StartedAt: page.StartedAt, Filtered: filtered, Users: users})
+			emit(ctx, failover.UserData{Group: g.o.Group, Region: g.name, StartedAt: page.StartedAt, Users: users})
 		}
 		if page.NextToken == "" {
 			break

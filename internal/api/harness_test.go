@@ -283,7 +283,7 @@ func (l *leader) answerOnce(ctx context.Context) (n int) {
 		case store.CommandResume:
 			var v failover.ResumeGroup
 			err = json.Unmarshal(c.Payload, &v)
-			v.CommandID, v.By = c.ID, c.By
+			v.CommandID = c.ID
 			o = v
 		default:
 			err = fmt.Errorf("unknown kind %q", c.Kind)

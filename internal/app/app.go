@@ -375,12 +375,10 @@ type oneListener struct {
 	inbox chan<- struct{}
 }
 
-const inboxChannel = "changeover_inbox"
-
 // Listen adds the inbox to the channels.
 func (l *oneListener) Listen(ctx context.Context, channels []string, wake func(channel string)) error {
-	return l.Store.Listen(ctx, append(channels, inboxChannel), func(channel string) {
-		if channel != inboxChannel {
+	return l.Store.Listen(ctx, append(channels, store.ChannelInbox), func(channel string) {
+		if channel != store.ChannelInbox {
 			wake(channel)
 			return
 		}

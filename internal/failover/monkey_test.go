@@ -323,7 +323,7 @@ func (m *monkey) pass(filtered bool, after time.Duration) []move {
 			if began.IsZero() || s.now.Add(-ago).Before(began) {
 				began = s.now.Add(-ago)
 			}
-			o := UserData{Group: "main", Region: region, StartedAt: s.now.Add(-ago), Filtered: filtered}
+			o := UserData{Group: "main", Region: region, StartedAt: s.now.Add(-ago)}
 			for _, u := range users {
 				r := u(s.now)
 				if !slices.ContainsFunc(o.Users, func(x UserRecord) bool { return x.ID == r.ID }) {
@@ -382,7 +382,7 @@ func (m *monkey) order() func(s *service) Observation {
 				return StartDrill{CommandID: id, DrillID: fmt.Sprintf("d%d", id), Group: group, AgentIDs: monkeyAgents, TTL: ttl, By: "olga"}
 			}
 			if resume {
-				return ResumeGroup{CommandID: id, Group: group, By: "olga"}
+				return ResumeGroup{CommandID: id, Group: group}
 			}
 			return PauseGroup{CommandID: id, Group: group, TTL: ttl, By: "olga", Reason: "call storm"}
 		}

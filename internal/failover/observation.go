@@ -76,7 +76,6 @@ type UserRecord struct {
 type UserData struct {
 	Group, Region string
 	StartedAt     time.Time // when the call began (R6)
-	Filtered      bool      // only agents with contacts were asked for: presence of others is not told
 	Users         []UserRecord
 	// Absent are agents that a complete read by agent id asked for and did not get: not there, no contacts (R6).
 	Absent []string
@@ -143,11 +142,10 @@ type PauseGroup struct {
 	By, Reason string
 }
 
-// ResumeGroup ends a pause before its time.
+// ResumeGroup ends a pause before its time. Who asked for that is in the audit.
 type ResumeGroup struct {
-	CommandID  int64
-	Group      string
-	By, Reason string
+	CommandID int64
+	Group     string
 }
 
 // StartDrill begins a drill: a shift that is only told.

@@ -636,7 +636,7 @@ func (s *stage) page(a *arguments) {
 	region, filtered := a.must("region"), a.word("filtered")
 	profiles, _ := a.vals("profiles")
 	began := s.now.Add(a.duration("began", 0))
-	s.do(UserData{Group: "main", Region: region, StartedAt: began, Filtered: filtered, Users: s.records(region, filtered, profiles)})
+	s.do(UserData{Group: "main", Region: region, StartedAt: began, Users: s.records(region, filtered, profiles)})
 }
 
 // chunk is the end of a set of routing profiles; its pages came before.
@@ -774,7 +774,7 @@ func (s *stage) pause(a *arguments) {
 
 func (s *stage) resume(a *arguments) {
 	s.command++
-	s.do(ResumeGroup{CommandID: s.command, Group: a.str("group", "main"), By: a.str("by", "olga")})
+	s.do(ResumeGroup{CommandID: s.command, Group: a.str("group", "main")})
 }
 
 func (s *stage) bulkForce(a *arguments) {

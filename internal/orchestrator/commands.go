@@ -62,7 +62,7 @@ func parse(c store.Command, now time.Time) (failover.Observation, error) {
 		if err := json.Unmarshal(c.Payload, &o); err != nil {
 			return nil, fmt.Errorf("the payload resumes no failover group: %w", err)
 		}
-		o.CommandID, o.By = c.ID, c.By
+		o.CommandID = c.ID
 		return o, nil
 	case "drill":
 		var o failover.StartDrill

@@ -126,10 +126,10 @@ func TestPositionsAfterTheDatabaseLostCommits(t *testing.T) {
 	require.Equal(t, store.Position{Epoch: second, Seq: 12}, st.Head)
 	require.Equal(t, []store.Term{{Epoch: first, FirstSeq: 1}, {Epoch: second, FirstSeq: 8}}, st.Terms)
 	for seq, epoch := range map[int64]int64{0: 0, 1: first, 7: first, 8: second, 12: second} {
-		require.Equal(t, epoch, st.EpochOf(seq), "seq %d", seq)
+		require.Equal(t, epoch, epochOf(&st, seq), "seq %d", seq)
 	}
 	// What a reader remembers of the lost events is of another epoch than those that took their place.
-	require.NotEqual(t, first, st.EpochOf(10))
+	require.NotEqual(t, first, epochOf(&st, 10))
 }
 
 // Attack: a name, a message or an id with the character NUL or with bytes that are no UTF-8. PostgreSQL refuses them, and a leader whose
@@ -367,7 +367,7 @@ func TestAgentViewsAgreeWithTheirPosition(t *testing.T) {
 	t.Parallel()
 	s, _ := newStore(t)
 	epoch := lead(t, s).Epoch
-	group := &failover.Group{GroupConfig: failover.GroupConfig{Name: "main", Instances: []failover.Instance{{Region: "us-west-2", CCPURL: "https://b/"}}}}
+	group := &failover.Group{GroupConfig: failover.GroupConfig{Name: "main", Instances: []failover.Instance{{Region: "us-west-2"}}}}
 	commit(t, s, epoch, failover.Effects{Groups: []*failover.Group{group}})
 	done := make(chan error, 1)
 	go func() {
@@ -406,7 +406,7 @@ func TestAgentViewsAgreeWithTheirPosition(t *testing.T) {
 					NextActiveRegion: "us-west-2", FailoverID: "failover" + v.AgentID[5:], ContactIDs: []string{"contact-" + v.AgentID},
 				}, v)
 			} else {
-				require.Equal(t, "https://b/", v.ActiveCCPURL)
+				require.Equal(t, "us-west-2", v.ActiveRegion)
 			}
 		}
 	}

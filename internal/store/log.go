@@ -31,18 +31,6 @@ type LogState struct {
 	Terms     []Term   // in order; those whose events are all dropped may be missing
 }
 
-// EpochOf returns the epoch of an event, 0 for sequence number 0 and for one that no known term holds.
-func (s *LogState) EpochOf(seq int64) int64 {
-	var epoch int64
-	for _, t := range s.Terms {
-		if t.FirstSeq > seq {
-			break
-		}
-		epoch = t.Epoch
-	}
-	return epoch
-}
-
 // LogEvent is an event of the log as it was committed.
 type LogEvent struct {
 	Seq, Epoch                 int64
@@ -137,7 +125,6 @@ func logEvents[R db.EventsRow | db.AgentEventsRow](rows []R) []LogEvent {
 type AgentView struct {
 	AgentID, Username, Group, TDG string
 	ActiveRegion                  string // empty: not known yet
-	ActiveCCPURL                  string // as the leader has it configured; empty: it is not
 	State                         failover.AgentState
 	NextActiveRegion, FailoverID  string    // of the open failover
 	ContactIDs                    []string  // that hold it
@@ -181,7 +168,6 @@ func (s *Store) AgentViews(ctx context.Context) (views []AgentView, at Position,
 		if g == nil {
 			continue
 		}
-		views[i].ActiveCCPURL = g.CCPURL(views[i].ActiveRegion)
 		if g.Pause != nil && views[i].FailoverID != "" {
 			views[i].PauseReason, views[i].PausedUntil = g.Pause.Reason, g.Pause.Until
 		}

@@ -56,7 +56,7 @@ func TestRetentionDropsWholeDaysFromTheBeginning(t *testing.T) {
 	require.Equal(t, int64(16), st.OldestSeq)
 	require.Equal(t, store.Position{Epoch: third, Seq: 30}, st.Head)
 	require.Equal(t, []store.Term{{Epoch: second, FirstSeq: 11}, {Epoch: third, FirstSeq: 21}}, st.Terms, "the first term has no event left")
-	require.Equal(t, second, st.EpochOf(15), "the last one before the oldest is a good position too")
+	require.Equal(t, second, epochOf(&st, 15), "the last one before the oldest is a good position too")
 
 	events, err := s.EventsAfter(t.Context(), 15, 100)
 	require.NoError(t, err)
@@ -307,4 +307,15 @@ func TestFreshEventsAreThoseOfTheLog(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, ok)
 	require.Nil(t, s.FreshEvents(c.First.Seq-1, 1000), "another one leads, and what it commits comes after")
+}
+
+// epochOf is the epoch of an event, 0 for sequence number 0 and for one that no known term holds.
+func epochOf(s *store.LogState, seq int64) (epoch int64) {
+	for _, t := range s.Terms {
+		if t.FirstSeq > seq {
+			break
+		}
+		epoch = t.Epoch
+	}
+	return epoch
 }
