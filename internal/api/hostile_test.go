@@ -269,14 +269,11 @@ func TestQueryValues(t *testing.T) {
 	s.leader.floor()
 	s.leader.shift()
 	s.rehearse(drillID)
-	values := []string{
-		"9223372036854775807", "9223372036854775808", "-9223372036854775808", "1e9", "%00", "%ff%fe", "%E2%80%AE%F0%9F%92%A9", "null", "[]", "..%2f..", strings.Repeat("9", 400),
-		strings.Repeat("a", 4000), "0000-01-01T00:00:00Z", "9999-12-31T23:59:59.999999999Z", "2026-02-30T00:00:00Z", "2026-11-22T00:00:00%2B99:99",
-	}
+	values := []string{"9223372036854775808", "%00", "%ff%fe", strings.Repeat("a", 4000), "0000-01-01T00:00:00Z"}
 	var cursors []string
-	for _, list := range []string{"agents", "agents:username", "failovers", "open:", "changes", "audit", "connections", "tdgs", "drills", "shifts", "deliveries"} {
+	for _, list := range []string{"agents", "agents:username", "failovers", "open:", "changes", "audit", "shifts", "deliveries"} {
 		for _, keys := range [][]string{
-			{}, {"9223372036854775807"}, {"99999999999999999999"}, {"9223372036854775807", "x"}, {"-9223372036854775808", "x"}, {"a\x00", "b"}, {"x", "9223372036854775807", "\u202e"},
+			{"99999999999999999999"}, {"9223372036854775807", "x"}, {"x", "9223372036854775807", "\u202e"},
 		} {
 			b, err := json.Marshal(append([]string{list}, keys...))
 			require.NoError(t, err)
