@@ -35,7 +35,7 @@
 //
 // One goroutine owns the state. Observations reach it through two bounded queues, distributions first; when a queue is full
 // its readers wait. What a Step changed goes into a queue of agents (queue.go) and from there, a thousand agents at a time, into
-// transactions, of which two are under way at once: while one writes its events the next writes its agents, and the loop decides on
+// transactions, of which three are under way at once: while one writes its events the next ones write their agents, and the loop decides on
 // what is observed meanwhile. An agent who is touched again while waiting is written once. So the first desktops of
 // a large shift hear while the last are still being written, and the reads that follow the detection are decided on before its last
 // agents are committed. When a hundred observations have been decided on since a commit ended, the loop waits for the next one.
