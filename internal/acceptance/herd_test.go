@@ -39,6 +39,7 @@ const herdTime = 2 * time.Second
 //
 // 2,000 desktops; `make herd` has 20,000, or as many as a process may have files.
 func TestHerd(t *testing.T) {
+	t.Parallel()
 	desktops := 2000
 	if n := os.Getenv("HERD"); n != "" {
 		var err error

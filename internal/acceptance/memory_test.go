@@ -480,13 +480,13 @@ func copyInto(dst, src reflect.Value) {
 			copyInto(dst.Elem(), src.Elem())
 		}
 	case reflect.Struct:
-		if at, ok := src.Interface().(time.Time); ok {
-			dst.Set(reflect.ValueOf(at.UTC().Truncate(time.Microsecond)))
+		if src.Type() == reflect.TypeFor[time.Time]() {
+			dst.Set(reflect.ValueOf(src.Interface().(time.Time).UTC().Truncate(time.Microsecond)))
 			return
 		}
 		for i := range src.NumField() {
-			if src.Type().Field(i).IsExported() {
-				copyInto(dst.Field(i), src.Field(i))
+			if field := dst.Field(i); field.CanSet() { // it is exported
+				copyInto(field, src.Field(i))
 			}
 		}
 	case reflect.Slice:

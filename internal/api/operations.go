@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/go-chi/chi/v5"
@@ -34,8 +35,9 @@ type operation struct {
 // node, behind which desktops and kubelet look alike, must not get it killed. No operation (nil) is none.
 func (op *operation) probe() bool { return op != nil && (op.id == "livez" || op.id == "readyz") }
 
-// loadOperations reads the embedded document: operations by method and pattern.
-func loadOperations() (map[string]*operation, error) {
+// loadOperations reads the embedded document: operations by method and pattern. That takes tens of milliseconds, once for all servers; nobody may change
+// what it returns.
+var loadOperations = sync.OnceValues(func() (map[string]*operation, error) {
 	doc, err := openapi3.NewLoader().LoadFromData(document.Document)
 	if err != nil {
 		return nil, fmt.Errorf("load openapi.yaml: %w", err)
@@ -79,7 +81,7 @@ func loadOperations() (map[string]*operation, error) {
 		}
 	}
 	return ops, nil
-}
+})
 
 const (
 	headerIdempotencyKey = "Idempotency-Key"

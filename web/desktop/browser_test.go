@@ -12,6 +12,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -45,6 +46,7 @@ func TestBrowser(t *testing.T) {
 	}
 	browser := browsertest.Chromium(t)
 	browsertest.Packages(t, "../..")
+	buildClient(t)
 	for name, o := range map[string]options{
 		"story":    {},
 		"cancel":   {},
@@ -70,6 +72,17 @@ func TestBrowser(t *testing.T) {
 			}
 		})
 	}
+}
+
+// buildClient builds the TypeScript client, which two scenarios use as it is published, if `make client` has not.
+func buildClient(t *testing.T) {
+	if _, err := os.Stat("../../clients/typescript/dist/esm/index.js"); err == nil {
+		return
+	}
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", "../../scripts/npm-ci && npm run --silent build")
+	cmd.Dir = "../../clients/typescript"
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
 }
 
 // options of a stack.
