@@ -1,9 +1,11 @@
 package nemesis
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"sync"
 	"testing"
@@ -255,6 +257,7 @@ func TestTwoStacks(t *testing.T) {
 		}
 		return ""
 	})
+	served := s.connections()
 	for _, d := range s.desktops {
 		last := d.heard().connections
 		if k := last[len(last)-1]; len(last) > 1 && last[0].replica < perStack { // it was with the other stack
@@ -327,18 +330,12 @@ func TestTwoStacks(t *testing.T) {
 			return "active in " + west
 		})
 	}
-	for _, d := range s.desktops {
-		require.Equal(t, []string{west}, moves(d.heard()), d.name)
-	}
+	s.told(served, west)
 
 	// Both live, and desktops that go to and fro between them: nothing is new to them.
-	for i := range 6 {
-		s.flap(i % 2)
-	}
-	for _, d := range s.desktops {
-		require.Equal(t, []string{west}, moves(d.heard()), d.name)
-	}
+	s.nothingNew(6)
 	// Everybody goes back. Whoever stays with a stack is told once; both stacks say the same in the end.
+	settled := s.connections()
 	require.NoError(t, s.amazon.Shift("", east, 100))
 	for i := range s.stack {
 		s.untilStates(i, func(n int) string {
@@ -348,11 +345,8 @@ func TestTwoStacks(t *testing.T) {
 			return "active in " + east
 		})
 	}
-	s.flap(0)
-	s.flap(1)
-	for _, d := range s.desktops {
-		require.Equal(t, []string{west, east}, moves(d.heard()), d.name)
-	}
+	s.told(settled, east)
+	s.nothingNew(2)
 	// Who goes to and fro in the midst of a shift hears what each of the two knows at that moment, and is in the right Region in the end.
 	require.NoError(t, s.amazon.Shift("", west, 100))
 	for i := range 8 {
@@ -369,13 +363,8 @@ func TestTwoStacks(t *testing.T) {
 			return "active in " + west
 		})
 	}
-	s.flap(0)
-	s.flap(1)
-	for _, d := range s.desktops {
-		list := moves(d.heard())
-		require.Equal(t, []string{west, east}, list[:2], d.name)
-		require.Equal(t, west, list[len(list)-1], d.name)
-	}
+	s.heard(west)
+	s.nothingNew(2)
 	for i := range s.stack {
 		s.check(i)
 	}
@@ -384,6 +373,76 @@ func TestTwoStacks(t *testing.T) {
 	require.NotZero(t, s.amazon.answers[200])
 	require.Zero(t, s.amazon.answers[429], "of %v answers: the stacks exceed the quota together", s.amazon.answers)
 	t.Logf("answers of Amazon Connect by status: %v", s.amazon.answers)
+}
+
+// connections counts those of each desktop so far.
+func (s *stacks) connections() (counts []int) {
+	for _, d := range s.desktops {
+		counts = append(counts, len(d.heard().connections))
+	}
+	return counts
+}
+
+// heard waits until each replica has read its stack's log to the end, and each desktop has heard that it works in a Region.
+func (s *stacks) heard(region string) {
+	s.t.Helper()
+	for _, c := range s.stack {
+		logID, log, err := c.readLog()
+		require.NoError(s.t, err)
+		require.Greater(s.t, len(log), 1)
+		for r := range c.replicas {
+			s.until("the log is read", func() string {
+				status, body := c.ask(r, "GET", "/v1/events?limit=1&after="+cursor(logID, log[:len(log)-1]), "", nil)
+				if status != http.StatusOK || !bytes.Contains(body, []byte(cursor(logID, log))) {
+					return fmt.Sprintf("replica %d answers %d %s", r, status, body)
+				}
+				return ""
+			})
+		}
+	}
+	s.until("every desktop has heard where it works", func() string {
+		for _, d := range s.desktops {
+			if list := moves(d.heard()); len(list) == 0 || list[len(list)-1] != region {
+				return fmt.Sprintf("%s was told to move to %v, the last is not %s", d.name, list, region)
+			}
+		}
+		return ""
+	})
+}
+
+// told holds that every desktop was told to move to a Region, and told once, if it has stayed with one stack from one of its connections on:
+// whoever changes stacks in the midst of a shift hears what each of the two knows at that moment.
+func (s *stacks) told(since []int, region string) {
+	s.t.Helper()
+	s.heard(region)
+	stayed := 0
+	for n, d := range s.desktops {
+		h := d.heard()
+		later := h.connections[since[n]-1:]
+		if slices.ContainsFunc(later, func(c connection) bool { return c.replica/perStack != later[0].replica/perStack }) {
+			continue
+		}
+		stayed++
+		before := h
+		before.connections = h.connections[:since[n]-1]
+		require.Equal(s.t, append(moves(before), region), moves(h), d.name)
+	}
+	require.NotZero(s.t, stayed, "every desktop has changed stacks")
+}
+
+// nothingNew sends every desktop from stack to stack while nothing happens, which moves nobody.
+func (s *stacks) nothingNew(times int) {
+	s.t.Helper()
+	var before [][]string
+	for _, d := range s.desktops {
+		before = append(before, moves(d.heard()))
+	}
+	for i := range times {
+		s.flap(i % 2)
+	}
+	for n, d := range s.desktops {
+		require.Equal(s.t, before[n], moves(d.heard()), d.name)
+	}
 }
 
 // log counts the events of a stack, and lists those that tell of a failover's beginning or end.
@@ -400,17 +459,22 @@ func (s *stacks) log(stack int) (n int, ends []string, err error) {
 // flap sends every desktop to a stack, and returns when each is there and has a snapshot.
 func (s *stacks) flap(stack int) {
 	s.t.Helper()
+	sent := s.connections()
 	for _, d := range s.desktops {
 		d.drop(stack*perStack, nil)
 	}
 	s.until("every desktop has changed over", func() string {
 		for n, d := range s.desktops {
-			if replica, heard := d.at(); !heard || replica/perStack != stack {
-				if replica/perStack != stack {
-					d.drop(stack*perStack, nil)
-				}
-				return fmt.Sprintf("desktop %d is at replica %d", n, replica)
+			replica, heard := d.at()
+			if heard && replica/perStack == stack {
+				continue
 			}
+			// Its way to the other one may have been under way when it was sent; a way that is under way is not broken off again.
+			if now := len(d.heard().connections); replica/perStack != stack && now > sent[n] {
+				sent[n] = now
+				d.drop(stack*perStack, nil)
+			}
+			return fmt.Sprintf("desktop %d is at replica %d", n, replica)
 		}
 		return ""
 	})
