@@ -9,6 +9,14 @@ import (
 	"time"
 )
 
+// Wanted skips a test unless CHANGEOVER_BROWSER is set, as make test does: plain go test ./... needs no browser.
+func Wanted(t testing.TB) {
+	t.Helper()
+	if os.Getenv("CHANGEOVER_BROWSER") == "" {
+		t.Skip("make test drives the browser, or CHANGEOVER_BROWSER=1")
+	}
+}
+
 // Chromium returns the path of the browser. A test without it fails: scripts/setup installs it.
 func Chromium(t testing.TB) string {
 	t.Helper()
@@ -17,7 +25,7 @@ func Chromium(t testing.TB) string {
 			return path
 		}
 	}
-	t.Fatal("Chromium is not installed. Run scripts/setup, or the tests with -short")
+	t.Fatal("Chromium is not installed. Run scripts/setup")
 	return ""
 }
 

@@ -41,9 +41,7 @@ const patience = 3 * time.Minute
 // TestBrowser drives the console in Chromium, against the real service, the simulator and PostgreSQL. What happens is in
 // test/scenarios.mjs, which gets a stack of its own for each scenario, and leaves screenshots in .cache/console.
 func TestBrowser(t *testing.T) {
-	if testing.Short() {
-		t.Skip("-short: no browser is driven")
-	}
+	browsertest.Wanted(t)
 	browser := browsertest.Chromium(t)
 	browsertest.Packages(t, "../..")
 	for name, o := range map[string]options{
