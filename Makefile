@@ -43,7 +43,7 @@ demo: ## A simulated contact centre, the service and its database; SHIFT=1 shift
 
 .PHONY: test
 test: setup verify client console ## Everything: set-up, verify, all tests with the race detector; a minute of the nemesis (NEMESIS=1m)
-	@$(ENV) CHANGEOVER_BROWSER=1 NEMESIS=$(NEMESIS) go test -race -timeout=20m $(PKG) # hours of virtual time cost minutes of two slow cores
+	@$(ENV) BROWSER_TESTS=1 NEMESIS=$(NEMESIS) go test -race -timeout=20m $(PKG) # hours of virtual time cost minutes of two slow cores
 
 .PHONY: test/faults
 test/faults: ## Every fault of replicas and of PostgreSQL, on real ones: leaders lost, outages, failing over, full disks, upgrades, a pooler

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// Wanted skips a test unless CHANGEOVER_BROWSER is set, as make test does: plain go test ./... needs no browser.
+// Wanted skips a test unless BROWSER_TESTS is set, as make test does: plain go test ./... needs no browser.
 func Wanted(t testing.TB) {
 	t.Helper()
-	if os.Getenv("CHANGEOVER_BROWSER") == "" {
-		t.Skip("make test drives the browser, or CHANGEOVER_BROWSER=1")
+	if os.Getenv("BROWSER_TESTS") == "" {
+		t.Skip("make test drives the browser, or BROWSER_TESTS=1")
 	}
 }
 
