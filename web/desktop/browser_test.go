@@ -1,6 +1,7 @@
 package desktop_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,7 +53,7 @@ func TestBrowser(t *testing.T) {
 		"reload":   {},
 		"restart":  {},
 		"tabs":     {},
-		"takeover": {replicas: 2, proxies: true},
+		"takeover": {replicas: 2, proxies: true, heartbeat: 2 * time.Second},
 		"polling":  {blockStreams: true},
 		"setup":    {},
 		"late":     {},
@@ -91,6 +92,9 @@ type options struct {
 	lag          time.Duration // until a shift reaches a panel, at most; Amazon's takes up to five minutes. Default: 500 ms
 	// confirmWithin is the service's failover.confirmWithin. Default: its own
 	confirmWithin time.Duration
+	// heartbeat is after how long nothing the service says something: a desktop gives a stream up after twice as long. Default: longer than a
+	// browser with eight tabs does nothing on a busy machine
+	heartbeat time.Duration
 }
 
 // stack is everything that a desktop meets.
@@ -131,6 +135,7 @@ func newStack(t *testing.T, o options) *stack {
 	s.urls["desktop"] = "http://" + page.Listener.Addr().String()
 
 	s.config = s.configuration()
+	s.config.Stream.Heartbeat = cmp.Or(o.heartbeat, 5*time.Second)
 	if o.confirmWithin != 0 {
 		s.config.Failover.ConfirmWithin = o.confirmWithin
 	}
@@ -171,7 +176,7 @@ func newStack(t *testing.T, o options) *stack {
 func (s *stack) configuration() *config.Config {
 	c := servertest.Config(s.sim, s.urls["sim"], postgrestest.NewDatabase(s.t))
 	c.CORS.AllowedOrigins = []string{s.urls["desktop"]}
-	c.Stream.Heartbeat, c.Stream.Retry = time.Second, 500*time.Millisecond
+	c.Stream.Retry = 500 * time.Millisecond
 	for i, panel := range s.panels { // in the order of the Regions
 		c.FailoverGroups[0].Instances[i].CCPURL = panel.URL
 	}
