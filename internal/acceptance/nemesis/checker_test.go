@@ -486,7 +486,7 @@ func (c *checker) wanted(rule string, f *told, e *logged, region, cause string) 
 		return // there is no target (R2)
 	}
 	// What a Region answers stands until its next answer; a leader may have taken notice of that a little later.
-	const lately = 3 * time.Second
+	lately := c.lately(e)
 	current, split, anybody := map[string]string{}, false, false
 	for i := range c.r.targets {
 		a := &c.r.targets[i]
@@ -524,6 +524,18 @@ func (c *checker) wanted(rule string, f *told, e *logged, region, cause string) 
 	}
 	c.wrong(rule, "%s of agent %s, event %d (%s): the Regions' last answers about %q at %s were %v, answered at all: %t; of %d answers the first is of %s",
 		e.event, f.agent, e.seq, cause, p.tdg, e.at.Format(clock), current, anybody, len(c.r.targets), first)
+}
+
+// lately is for how long before an event its leader may have taken no notice of an answer: a little, and while it was frozen.
+func (c *checker) lately(e *logged) time.Duration {
+	lately := 3 * time.Second
+	replica, _ := c.leader(e.epoch)
+	for _, s := range c.r.frozen {
+		if s.replica == replica && s.overlaps(e.at.Add(-lately), e.at) {
+			lately += min(s.to.Sub(s.from), e.at.Sub(s.from))
+		}
+	}
+	return lately
 }
 
 // inherited are the last answers about a group to those who led before, if who decided on an event had led no longer than a while.

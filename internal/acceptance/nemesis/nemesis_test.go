@@ -97,6 +97,13 @@ func (s *sequence) tell(faults []string) {
 		text += fmt.Sprintf("%d %d %s %s %s\n", e.seq, e.epoch, e.at.Format(clock), e.event, e.data)
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "events.log"), []byte(text), 0o600))
+	text = ""
+	s.amazon.mu.Lock()
+	for _, a := range s.amazon.targets {
+		text += fmt.Sprintf("%s %s replica %d %s %s %q\n", a.begun.Format(clock), a.end.Format(clock), a.replica, a.region, a.tdg, a.target)
+	}
+	s.amazon.mu.Unlock()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "targets.txt"), []byte(text), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "steps.txt"), []byte(s.story()), 0o600))
 	var open []byte
 	_ = s.query(func(ctx context.Context, conn *pgx.Conn) error { // what is missing tells nothing more
