@@ -95,6 +95,7 @@ func New(ctx context.Context, o Options) (*Client, error) {
 	}
 	c.api = sdk.NewFromConfig(cfg, func(so *sdk.Options) {
 		so.Retryer = aws.NopRetryer{}
+		so.APIOptions = append(so.APIOptions, addUserDataDecoder)
 		if o.Endpoint != "" {
 			so.BaseEndpoint = aws.String(o.Endpoint)
 		}

@@ -223,8 +223,8 @@ func (c *Client) CurrentUserData(ctx context.Context, p Priority, q UserDataQuer
 	in := &sdk.GetCurrentUserDataInput{
 		InstanceId: &q.InstanceID, Filters: filters, MaxResults: aws.Int32(maxUserData), NextToken: optional(q.NextToken),
 	}
-	page, sentAt, err := invoke(ctx, c, OpGetCurrentUserData, p, in, c.api.GetCurrentUserData, listed(q.NextToken,
-		func(out *sdk.GetCurrentUserDataOutput) ([]types.UserData, *string) {
+	page, sentAt, err := invoke(ctx, c, OpGetCurrentUserData, p, in, c.currentUserData, listed(q.NextToken,
+		func(out *userDataDocument) ([]userDataItem, *string) {
 			return out.UserDataList, out.NextToken
 		},
 		userData))
@@ -400,53 +400,6 @@ func sortByRegion(name string, shares []Share) error {
 		}
 	}
 	return nil
-}
-
-func userData(u types.UserData) (UserData, error) {
-	if u.User == nil {
-		return UserData{}, malformedError("an agent has no id")
-	}
-	id, err := needID("agent", u.User.Id, u.User.Arn)
-	if err != nil {
-		return UserData{}, err
-	}
-	d := UserData{UserID: id, NextStatus: aws.ToString(u.NextStatus)}
-	if u.RoutingProfile != nil {
-		d.RoutingProfileID = bareID(cmp.Or(aws.ToString(u.RoutingProfile.Id), aws.ToString(u.RoutingProfile.Arn)))
-	}
-	if u.Status != nil {
-		d.StatusName, d.StatusSince = aws.ToString(u.Status.StatusName), aws.ToTime(u.Status.StatusStartTimestamp)
-	}
-	if u.Contacts == nil && !noSlots(u.ActiveSlotsByChannel) {
-		return UserData{}, malformedError("agent " + id + " has no list of contacts")
-	}
-	d.Contacts = make([]Contact, 0, len(u.Contacts))
-	for _, contact := range u.Contacts {
-		if aws.ToString(contact.ContactId) == "" {
-			return UserData{}, malformedError("agent " + id + " has a contact without an id")
-		}
-		d.Contacts = append(d.Contacts, Contact{
-			ID: *contact.ContactId, Channel: string(contact.Channel), State: string(contact.AgentContactState),
-			InitiationMethod: string(contact.InitiationMethod),
-			StateSince:       aws.ToTime(contact.StateStartTimestamp),
-			ConnectedAt:      aws.ToTime(contact.ConnectedToAgentTimestamp),
-		})
-	}
-	return d, nil
-}
-
-// noSlots says whether the answer itself tells that none of an agent's slots is taken: then a missing list of contacts is an
-// empty one. Amazon does not promise to send empty lists.
-func noSlots(active map[string]int32) bool {
-	if active == nil {
-		return false
-	}
-	for _, n := range active {
-		if n != 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // needID is the bare id of something that an answer names by id or ARN.
