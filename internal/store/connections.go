@@ -77,13 +77,13 @@ func (s *Store) SyncConnections(ctx context.Context, replica string, opened []Co
 func (s *Store) StreamingAgents(ctx context.Context) (since map[string]time.Time, err error) {
 	ctx, done := s.call(ctx, "streaming_agents", quickTimeout, &err)
 	defer done()
-	rows, err := s.q.StreamingAgents(ctx, s.leader, ReplicaTimeout)
+	row, err := s.q.StreamingAgents(ctx, s.leader, ReplicaTimeout)
 	if err != nil {
 		return nil, fmt.Errorf("read which agents have an event stream: %w", err)
 	}
-	since = make(map[string]time.Time, len(rows))
-	for _, r := range rows {
-		since[r.AgentID] = r.Since.Time
+	since = make(map[string]time.Time, len(row.AgentIds))
+	for i, id := range row.AgentIds {
+		since[id] = row.Sinces[i].Time
 	}
 	return since, nil
 }

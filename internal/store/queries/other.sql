@@ -15,10 +15,12 @@ DELETE FROM connections WHERE connection_id = ANY (@connection_ids::text[]);
 -- name: ForgetConnections :exec
 DELETE FROM connections WHERE replica = @replica;
 
--- name: StreamingAgents :many
-SELECT n.agent_id, min(n.since)::timestamptz AS since FROM connections n JOIN replicas r USING (replica)
-WHERE n.agent_id <> '' AND r.heartbeat_at > clock_timestamp() - @alive::interval
-GROUP BY n.agent_id;
+-- StreamingAgents is one row: a row for each agent costs both sides several times as much, and the leader asks every few seconds.
+-- name: StreamingAgents :one
+SELECT coalesce(array_agg(a.agent_id), '{}')::text[] AS agent_ids, coalesce(array_agg(a.since), '{}')::timestamptz[] AS sinces
+FROM (SELECT n.agent_id, min(n.since) AS since FROM connections n JOIN replicas r USING (replica)
+      WHERE n.agent_id <> '' AND r.heartbeat_at > clock_timestamp() - @alive::interval
+      GROUP BY n.agent_id) a;
 
 -- name: Connections :many
 SELECT n.connection_id, n.replica, n.agent_id, n.since, n.last_event_id, n.remote_address

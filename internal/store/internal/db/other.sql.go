@@ -238,35 +238,24 @@ func (q *Queries) PruneReplicas(ctx context.Context, db DBTX, olderThan time.Dur
 	return result.RowsAffected(), nil
 }
 
-const streamingAgents = `-- name: StreamingAgents :many
-SELECT n.agent_id, min(n.since)::timestamptz AS since FROM connections n JOIN replicas r USING (replica)
-WHERE n.agent_id <> '' AND r.heartbeat_at > clock_timestamp() - $1::interval
-GROUP BY n.agent_id
+const streamingAgents = `-- name: StreamingAgents :one
+SELECT coalesce(array_agg(a.agent_id), '{}')::text[] AS agent_ids, coalesce(array_agg(a.since), '{}')::timestamptz[] AS sinces
+FROM (SELECT n.agent_id, min(n.since) AS since FROM connections n JOIN replicas r USING (replica)
+      WHERE n.agent_id <> '' AND r.heartbeat_at > clock_timestamp() - $1::interval
+      GROUP BY n.agent_id) a
 `
 
 type StreamingAgentsRow struct {
-	AgentID string
-	Since   pgtype.Timestamptz
+	AgentIds []string
+	Sinces   []pgtype.Timestamptz
 }
 
-func (q *Queries) StreamingAgents(ctx context.Context, db DBTX, alive time.Duration) ([]StreamingAgentsRow, error) {
-	rows, err := db.Query(ctx, streamingAgents, alive)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []StreamingAgentsRow
-	for rows.Next() {
-		var i StreamingAgentsRow
-		if err := rows.Scan(&i.AgentID, &i.Since); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
+// StreamingAgents is one row: a row for each agent costs both sides several times as much, and the leader asks every few seconds.
+func (q *Queries) StreamingAgents(ctx context.Context, db DBTX, alive time.Duration) (StreamingAgentsRow, error) {
+	row := db.QueryRow(ctx, streamingAgents, alive)
+	var i StreamingAgentsRow
+	err := row.Scan(&i.AgentIds, &i.Sinces)
+	return i, err
 }
 
 const upsertHealth = `-- name: UpsertHealth :exec
