@@ -92,6 +92,7 @@ func (g *region) nextPlanned(now time.Time) *task {
 	}
 	for len(g.jobs) > 0 {
 		j := g.jobs[0]
+		g.jobs[0] = job{}
 		g.jobs = g.jobs[1:]
 		chunk, rest := len(j.profiles) > 0, len(j.items) == 0
 		j.items = slices.DeleteFunc(j.items, func(it *item) bool { return !unsettled(it) || g.items[it.FailoverID] != it })

@@ -97,6 +97,7 @@ func (g *region) setItems(drain []failover.DrainItem) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	items := make(map[string]*item, len(g.items))
+	clear(g.order) // after a shift of the whole floor nothing holds its items
 	g.order = g.order[:0]
 	for i := range drain {
 		d := &drain[i]
