@@ -20,13 +20,23 @@ type eventData struct {
 	Message          string                `json:"message"`
 	Reason           string                `json:"reason"`
 	Until            string                `json:"until"`
+
+	plain spans
 }
+
+// spans are where members stand in data that are plain.
+type spans struct{ agentID, time, failoverID span }
+
+// span is a part of an event's data; the zero span is none.
+type span struct{ from, to int32 }
+
+func (s span) of(data []byte) []byte { return data[s.from:s.to] }
 
 // readData reads an event's data, and says whether it is JSON at all. Those of a newer version may not be readable: they are nil, and change
 // nothing until the next snapshot tells.
 func readData(row *store.LogEvent) (d *eventData, valid bool) {
 	d = &eventData{}
-	if p := (plainJSON{row.Data}); p.event(d) {
+	if p := (plainJSON{row.Data, len(row.Data)}); p.event(d) {
 		return d, true
 	}
 	*d = eventData{}
@@ -41,7 +51,10 @@ func readData(row *store.LogEvent) (d *eventData, valid bool) {
 // plainJSON reads, from its beginning, JSON as the events of a shift have it: an object without white space, of members that are known here, with
 // texts of printable ASCII without escapes. Whatever else there is, it gives up; encoding/json, which takes seven times as long, reads that. In a
 // shift each replica reads every event.
-type plainJSON struct{ rest []byte }
+type plainJSON struct {
+	rest []byte
+	size int // of the whole
+}
 
 func (p *plainJSON) event(d *eventData) bool {
 	if !p.next('{') {
@@ -53,7 +66,13 @@ func (p *plainJSON) event(d *eventData) bool {
 			return false
 		}
 		switch string(name) {
-		case "agentId", "time", "failoverId", "activeCcpUrl", "previousRegion", "cancelledRegion", "evidence", "forced":
+		case "agentId":
+			ok = p.span(&d.plain.agentID)
+		case "time":
+			ok = p.span(&d.plain.time)
+		case "failoverId":
+			ok = p.span(&d.plain.failoverID)
+		case "activeCcpUrl", "previousRegion", "cancelledRegion", "evidence", "forced":
 			ok = p.literal() || p.string(nil)
 		case "activeRegion":
 			ok = p.null() || p.string(&d.ActiveRegion)
@@ -108,6 +127,15 @@ func (p *plainJSON) string(to *string) bool {
 	text, ok := p.text()
 	if ok && to != nil {
 		*to = string(text)
+	}
+	return ok
+}
+
+// span takes a text, and notes where it stands.
+func (p *plainJSON) span(to *span) bool {
+	text, ok := p.text()
+	if end := p.size - len(p.rest) - 1; ok {
+		*to = span{int32(end - len(text)), int32(end)} //nolint:gosec // no event has two gigabytes
 	}
 	return ok
 }

@@ -27,9 +27,13 @@ func TestPlainData(t *testing.T) {
 		e.AgentID, e.FailoverID, e.Time = "9c81d1e1-90fa-4c2f-8bcb-000000000001", "01a20335-0000-7000-8000-000000000001", time.Unix(1e9, 0)
 		b := e.AppendData(nil)
 		var got, want eventData
-		p := plainJSON{b}
+		p := plainJSON{b, len(b)}
 		require.True(t, p.event(&got), "%s", b)
 		require.NoError(t, json.Unmarshal(b, &want))
+		require.Equal(t, e.AgentID, string(got.plain.agentID.of(b)))
+		require.Equal(t, "2001-09-09T01:46:40.000Z", string(got.plain.time.of(b)))
+		require.Equal(t, e.FailoverID, string(got.plain.failoverID.of(b)))
+		got.plain = spans{}
 		require.Equal(t, want, got)
 	}
 	for _, text := range []string{
