@@ -108,7 +108,7 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *App, err error) {
 	}
 	a.store, err = store.Open(ctx, store.Options{
 		URL: a.databaseURL, ListenURL: string(c.Database.ListenURL), History: c.Database.HistoryRetention, Log: a.log, Metrics: store.NewMetrics(registry),
-		Traces: provider, Traced: func(c store.TracedCommit) { a.hub.Expect(c) },
+		Traces: provider, Traced: func(c store.TracedCommit) { a.hub.Expect(c) }, Committed: func() { a.hub.Ring() },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("database.url: %w", err)

@@ -62,6 +62,9 @@ func (s *Store) Begin(ctx context.Context, epoch int64, e failover.Effects, afte
 		s.count.add(epoch)
 		if len(events) > 0 {
 			s.fresh.add(events)
+			if s.opts.Committed != nil {
+				s.opts.Committed()
+			}
 		}
 	}()
 	return func() (Committed, error) {

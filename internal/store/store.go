@@ -66,6 +66,9 @@ type Options struct {
 	Traces trace.TracerProvider
 	// Traced is told of commits of any replica that are part of a trace, as [Store.Listen] hears of them; nil: nobody is.
 	Traced func(TracedCommit)
+	// Committed is called when events of this program are committed and [Store.FreshEvents] has them: the notification of a commit may
+	// be here before that. It must not block; nil: nobody is told.
+	Committed func()
 }
 
 // Metrics counts what goes wrong between the program and its database.

@@ -152,7 +152,7 @@ func (h *Hub) verdict(r *resumption) (reset string, wait <-chan struct{}) {
 		r.asked, h.doubted = h.begun, h.begun
 	}
 	if h.complete <= r.asked {
-		h.ring()
+		h.Ring()
 		return "", h.polled
 	}
 	return resetUnknown, nil

@@ -133,7 +133,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		if err := h.o.Store.Listen(ctx, []string{store.ChannelLog}, func(string) { h.ring() }); err != nil {
+		if err := h.o.Store.Listen(ctx, []string{store.ChannelLog}, func(string) { h.Ring() }); err != nil {
 			return fmt.Errorf("listen for the event log: %w", err)
 		}
 		return nil
@@ -156,8 +156,8 @@ func (h *Hub) Run(ctx context.Context) error {
 	return err
 }
 
-// ring wakes the tail.
-func (h *Hub) ring() {
+// Ring says that the log may have grown. Any goroutine may call it, at any time.
+func (h *Hub) Ring() {
 	select {
 	case h.bell <- struct{}{}:
 	default:

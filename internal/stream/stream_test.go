@@ -301,6 +301,35 @@ func TestCursorAheadOfWhatALeaderRemembers(t *testing.T) {
 	})
 }
 
+// The notification of a leader's commit is there before the leader remembers it, and finds nothing new; the leader's own streams need not wait for the next poll.
+func TestALeaderRemembersAfterTheDoorbell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		s.know(activeIn(east, "agent-1")...)
+		var remembered atomic.Pointer[[]store.LogEvent]
+		remembered.Store(&[]store.LogEvent{})
+		h := newHarness(t, s, func(o *Options) {
+			o.Fresh = func(seq int64, _ int) []store.LogEvent {
+				events := *remembered.Load()
+				if i := slices.IndexFunc(events, func(e store.LogEvent) bool { return e.Seq > seq }); i >= 0 {
+					return slices.Clone(events[i:])
+				}
+				return nil
+			}
+		})
+		c := h.connect("/agents/agent-1")
+		first := s.commit(detected("agent-1", "f1"))
+		remembered.Store(&first)
+		require.Equal(t, []string{"snapshot", "failoverDetected"}, c.names())
+		both := append(first, s.commit(completed("agent-1", "f1"))...) // the bell has rung
+		require.Len(t, c.names(), 2)
+		remembered.Store(&both)
+		h.hub.Ring()
+		synctest.Wait()
+		require.Equal(t, []string{"snapshot", "failoverDetected", "failoverCompleted"}, c.names())
+	})
+}
+
 // Postgres failed over asynchronously and lost commits that were told: what desktops know is wrong, and they are told so.
 func TestLogThatLostCommitsResetsEveryStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
