@@ -25,7 +25,7 @@ type eventData struct {
 }
 
 // spans are where members stand in data that are plain.
-type spans struct{ agentID, time, failoverID span }
+type spans struct{ agentID, time, failoverID, contactIDs span }
 
 // span is a part of an event's data; the zero span is none.
 type span struct{ from, to int32 }
@@ -80,7 +80,9 @@ func (p *plainJSON) event(d *eventData) bool {
 			ok = p.null() || p.string(&d.NextActiveRegion)
 		case "contactIds":
 			d.ContactIDs = []string{}
+			from := p.size - len(p.rest)
 			ok = p.list(&d.ContactIDs)
+			d.plain.contactIDs = span{int32(from), int32(p.size - len(p.rest))} //nolint:gosec // no event has two gigabytes
 		case "clear":
 			ok = p.list(nil)
 		default:
@@ -135,7 +137,7 @@ func (p *plainJSON) string(to *string) bool {
 func (p *plainJSON) span(to *span) bool {
 	text, ok := p.text()
 	if end := p.size - len(p.rest) - 1; ok {
-		*to = span{int32(end - len(text)), int32(end)} //nolint:gosec // no event has two gigabytes
+		*to = span{int32(end - len(text)), int32(end)} //nolint:gosec // as above
 	}
 	return ok
 }

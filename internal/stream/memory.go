@@ -13,7 +13,7 @@ import (
 
 // ringSize is how many recent events of one failover group stay in memory, so that ten thousand desktops that come
 // back at once are served without the database: a shift of ten thousand agents writes about 35,000 events. A full ring holds
-// 10 MB, and half a kilobyte more for each event that is not packed.
+// 11 MB, and half a kilobyte more for each event that is not packed.
 const ringSize = 1 << 16
 
 // memory is what a replica knows of the log: where it is, which epochs it had, the recent events, and for every agent

@@ -1,11 +1,13 @@
 package stream
 
 import (
+	"strings"
+
 	"changeover/internal/store"
 )
 
-// A ring remembers tens of thousands of events, and those of a shift differ in four things: whose, when, of which failover, and their place in
-// the log. Of an event whose other text many have, only these are kept, and its frame is made again when somebody has missed it.
+// A ring remembers tens of thousands of events, and those of a shift differ in a few things: whose, when, of which failover, with which contacts, and
+// their place in the log. Of an event whose other text many have, only these are kept, and its frame is made again when somebody has missed it.
 
 // packed is an event in a ring.
 type packed struct {
@@ -18,6 +20,7 @@ type packed struct {
 	shape      *shape
 	time       [timeSize]byte
 	failoverID [failoverIDSize]byte
+	contactIDs []string // the view's
 }
 
 // The lengths of texts that can be packed: of a time in milliseconds, and of a UUID.
@@ -26,11 +29,11 @@ const (
 	failoverIDSize = 36
 )
 
-// shape is what many events have in common: their name, and their data between agent, time and failover.
+// shape is what many events have in common: their name, and their data before, between and behind what differs.
 type shape struct {
-	name     string
-	failover bool // there is one
-	text     [4]string
+	name               string
+	failover, contacts bool // there are any
+	text               [5]string
 }
 
 // maxShapes is how many are kept: a few for each name and pair of Regions. Events of any further are remembered whole.
@@ -47,6 +50,9 @@ func (m *memory) pack(row *store.LogEvent, d *eventData, f *frame) packed {
 	p.epoch, p.committed, p.delivery, p.agentID, p.shape = f.position.Epoch, f.committed, f.delivery, f.agentID, s
 	copy(p.time[:], d.plain.time.of(row.Data))
 	copy(p.failoverID[:], d.plain.failoverID.of(row.Data))
+	if s.contacts {
+		p.contactIDs = d.ContactIDs
+	}
 	return p
 }
 
@@ -56,31 +62,35 @@ func (m *memory) shapeOf(data []byte, d *eventData, f *frame) *shape {
 		return nil
 	}
 	at, none := d.plain, span{}
-	switch {
-	case f.name == "" || len(d.ContactIDs) > 0: // contacts are nobody else's
-		return nil
-	case at.agentID == none || at.time.from < at.agentID.to || at.failoverID != none && at.failoverID.from < at.time.to: // not as the service writes
-		return nil
-	case string(at.agentID.of(data)) != f.agentID || at.time.to-at.time.from != timeSize:
-		return nil
-	case at.failoverID != none && at.failoverID.to-at.failoverID.from != failoverIDSize:
-		return nil
-	}
-	parts := [4][]byte{data[:at.agentID.from], data[at.agentID.to:at.time.from], data[at.time.to:]}
+	differ := append(make([]span, 0, 4), at.agentID, at.time) // in the order in which the service writes them
 	if at.failoverID != none {
-		parts[2], parts[3] = data[at.time.to:at.failoverID.from], data[at.failoverID.to:]
+		differ = append(differ, at.failoverID)
 	}
-	key := append(m.key[:0], f.name...)
-	for _, part := range parts {
-		key = append(append(key, 0), part...) // which is in no JSON
+	if at.contactIDs != none {
+		differ = append(differ, at.contactIDs)
 	}
+	switch {
+	case f.name == "" || at.agentID == none || string(at.agentID.of(data)) != f.agentID:
+		return nil
+	case at.time.to-at.time.from != timeSize, at.failoverID != none && at.failoverID.to-at.failoverID.from != failoverIDSize:
+		return nil
+	}
+	key, from := append(m.key[:0], f.name...), int32(0)
+	for _, s := range differ {
+		if s.from < from {
+			return nil
+		}
+		key = append(append(key, 0), data[from:s.from]...) // 0 is in no JSON
+		from = s.to
+	}
+	key = append(append(key, 0), data[from:]...)
 	m.key = key
 	if s := m.shapes[string(key)]; s != nil || len(m.shapes) == maxShapes {
 		return s
 	}
-	s := &shape{name: f.name, failover: at.failoverID != none}
-	for i, part := range parts {
-		s.text[i] = string(part)
+	s := &shape{name: f.name, failover: at.failoverID != none, contacts: at.contactIDs != none}
+	for i, text := range strings.Split(string(key), "\x00")[1:] {
+		s.text[i] = text
 	}
 	m.shapes[string(key)] = s
 	return s
@@ -98,8 +108,20 @@ func (m *memory) unpack(p *packed) *frame {
 	b = append(append(b, fieldData...), s.text[0]...)
 	b = append(append(b, p.agentID...), s.text[1]...)
 	b = append(append(b, p.time[:]...), s.text[2]...)
+	text := s.text[3:]
 	if s.failover {
-		b = append(append(b, p.failoverID[:]...), s.text[3]...)
+		b = append(append(b, p.failoverID[:]...), text[0]...)
+		text = text[1:]
+	}
+	if s.contacts {
+		b = append(b, '[')
+		for i, id := range p.contactIDs {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(append(append(b, '"'), id...), '"')
+		}
+		b = append(append(b, ']'), text[0]...)
 	}
 	b = append(append(append(b, fieldEvent...), s.name...), frameEnd...)
 	return &frame{

@@ -83,16 +83,18 @@ func TestPackedEventsComeBackAsTheyWereSent(t *testing.T) {
 		agent, f := id(), id()
 		add(detected(agent, f))
 		add(completed(agent, f))
+		add(pending(agent, f, id(), id()))
+		add(event(agent, failover.EventPendingUpdated, failover.Event{FailoverID: f, NextRegion: west}))
 		for _, kind := range []failover.EventType{failover.EventFailoverCancelled, failover.EventFailoverStalled, failover.EventFailoverResumed} {
 			add(event(agent, kind, failover.Event{FailoverID: f, NextRegion: west, ActiveRegion: east, CancelledRegion: west}))
 		}
 	}
 	require.Zero(t, p.whole(), "those of a shift are packed")
-	require.LessOrEqual(t, len(p.hub.mem.shapes), 5)
+	require.LessOrEqual(t, len(p.hub.mem.shapes), 7)
 
 	agent, f := id(), id()
 	for _, e := range []failover.Event{
-		pending(agent, f, "contact-1", "contact-2"),
+		pending(agent, f, `"quoted"`),
 		detected("agent-1", "failover-1"), // no UUID
 		detected(`"quoted" agent`, f),
 		detected("Agentin Ü", f),
