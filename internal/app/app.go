@@ -50,8 +50,6 @@ type Options struct {
 	Registry *prometheus.Registry
 	// Transport replaces the connections to Amazon Connect in a Region, for tests that record or break them; nil: real ones.
 	Transport func(region string) http.RoundTripper
-	// Leading is told when this replica begins to lead (true) and when it does so no more; nil: nobody is.
-	Leading func(bool)
 }
 
 // App is the whole service. Its methods may be called from any goroutine.
@@ -133,7 +131,7 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *App, err error) {
 	a.orchestrator = orchestrator.New(orchestrator.Options{
 		Store: a.store, Holder: a.replica, Settings: settings(c), Groups: groupConfigs(c.FailoverGroups),
 		Sources: a.sources(regions, tracer), Health: regions.health, Retention: c.Stream.ReplayRetention, Doorbell: a.inbox,
-		Leading: o.Leading, Metrics: orchestrator.NewMetrics(registry), Log: a.log,
+		Metrics: orchestrator.NewMetrics(registry), Log: a.log,
 	})
 	hooks, err := webhooks(c)
 	if err != nil {

@@ -97,8 +97,6 @@ type Options struct {
 	Retention time.Duration
 	// Doorbell rings when the inbox may hold something new; nil or silent: it is looked at each second.
 	Doorbell <-chan struct{}
-	// Leading is told when a term begins (true) and when it has ended; nil: nobody is.
-	Leading func(bool)
 
 	Metrics *Metrics
 	Log     *slog.Logger
@@ -131,9 +129,6 @@ type Orchestrator struct {
 func New(o Options) *Orchestrator {
 	p := newPatient(o.Store)
 	o.Store = p
-	if o.Leading == nil {
-		o.Leading = func(bool) {}
-	}
 	return &Orchestrator{o: o, patient: p, status: Status{Since: time.Now()}}
 }
 
@@ -224,7 +219,6 @@ func (o *Orchestrator) lead(ctx context.Context, lease store.Lease) (slow bool) 
 func (o *Orchestrator) term(ctx context.Context, lease store.Lease, c *clock) error {
 	o.o.Log.Info("leading", "epoch", lease.Epoch, "holder", o.o.Holder)
 	o.o.Metrics.leader.Set(1)
-	o.o.Leading(true)
 	o.setStatus(func(s *Status) { s.Leading, s.Epoch, s.Since = true, lease.Epoch, time.Now() })
 	term, end := context.WithCancelCause(ctx)
 	defer end(nil)
@@ -238,7 +232,6 @@ func (o *Orchestrator) term(ctx context.Context, lease store.Lease, c *clock) er
 	}
 	end(nil)
 	o.o.Metrics.leader.Set(0)
-	o.o.Leading(false)
 	o.setStatus(func(s *Status) { s.Leading, s.Deciding, s.Since = false, false, time.Now() })
 	keeper.Wait()
 	switch {
