@@ -41,8 +41,8 @@ type cli struct {
 
 type serve struct{ file }
 
-// garbage is how much may gather before it is collected, in percent of what is alive, where GOGC does not say it. With Go's own 100 a shift of 50,000
-// agents takes a quarter more memory, and a little less of the processor: docs/performance.md has both.
+// garbage is how much may gather before it is collected, in percent of what is alive, where GOGC does not say it: with more of it a shift of 50,000
+// agents takes more memory, with less more of the processor. docs/performance.md has both.
 const garbage = 90
 
 func (s serve) Run(ctx context.Context, log *slog.Logger) error {
