@@ -262,6 +262,22 @@ func TestCursorAheadOfThisReplicaWaits(t *testing.T) {
 	})
 }
 
+// remembers gives a harness the memory of a leader.
+func remembers(events *atomic.Pointer[[]store.LogEvent]) func(*Options) {
+	return func(o *Options) {
+		o.Fresh = func(seq int64, _ int) []store.LogEvent {
+			events := events.Load()
+			if events == nil {
+				return nil
+			}
+			if i := slices.IndexFunc(*events, func(e store.LogEvent) bool { return e.Seq > seq }); i >= 0 {
+				return slices.Clone((*events)[i:])
+			}
+			return nil
+		}
+	}
+}
+
 // A leader's commit is in the database, where another replica reads and tells it, before the leader hears so. Whoever heard of it and comes to the leader is
 // not reset because of what the leader remembers of its own commits.
 func TestCursorAheadOfWhatALeaderRemembers(t *testing.T) {
@@ -271,16 +287,7 @@ func TestCursorAheadOfWhatALeaderRemembers(t *testing.T) {
 		other := newHarness(t, s)
 		behind := &replicaStore{fakeStore: s}
 		var remembered atomic.Pointer[[]store.LogEvent]
-		remembered.Store(&[]store.LogEvent{})
-		h := newHarness(t, behind, func(o *Options) {
-			o.Fresh = func(seq int64, _ int) []store.LogEvent {
-				events := *remembered.Load()
-				if i := slices.IndexFunc(events, func(e store.LogEvent) bool { return e.Seq > seq }); i >= 0 {
-					return slices.Clone(events[i:])
-				}
-				return nil
-			}
-		})
+		h := newHarness(t, behind, remembers(&remembered))
 		ahead := other.connect("/agents/agent-1")
 		first := s.commit(detected("agent-1", "f1"))
 		remembered.Store(&first)
@@ -307,16 +314,7 @@ func TestALeaderRemembersAfterTheDoorbell(t *testing.T) {
 		s := newFakeStore()
 		s.know(activeIn(east, "agent-1")...)
 		var remembered atomic.Pointer[[]store.LogEvent]
-		remembered.Store(&[]store.LogEvent{})
-		h := newHarness(t, s, func(o *Options) {
-			o.Fresh = func(seq int64, _ int) []store.LogEvent {
-				events := *remembered.Load()
-				if i := slices.IndexFunc(events, func(e store.LogEvent) bool { return e.Seq > seq }); i >= 0 {
-					return slices.Clone(events[i:])
-				}
-				return nil
-			}
-		})
+		h := newHarness(t, s, remembers(&remembered))
 		c := h.connect("/agents/agent-1")
 		first := s.commit(detected("agent-1", "f1"))
 		remembered.Store(&first)
