@@ -78,6 +78,11 @@ func (p *plainJSON) event(d *eventData) bool {
 			ok = p.null() || p.string(&d.ActiveRegion)
 		case "nextActiveRegion":
 			ok = p.null() || p.string(&d.NextActiveRegion)
+		case "state":
+			ok = p.string((*string)(&d.State))
+		case "configureErrors":
+			d.Errors = []failover.SetupError{}
+			ok = p.word("[]")
 		case "contactIds":
 			d.ContactIDs = []string{}
 			from := p.size - len(p.rest)

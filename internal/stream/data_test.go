@@ -23,6 +23,8 @@ func TestPlainData(t *testing.T) {
 		{Type: failover.EventFailoverCompleted, ActiveRegion: "us-west-2", ActiveCCPURL: "https://b.my.connect.aws/ccp-v2/", Forced: true},
 		{Type: failover.EventFailoverCancelled, ActiveRegion: "us-east-1", CancelledRegion: "us-west-2"},
 		{Type: failover.EventFailoverStalled},
+		{Type: failover.EventSnapshot, ActiveRegion: "us-east-1", State: failover.AgentActive},
+		{Type: failover.EventSnapshot, ActiveRegion: "us-east-1", State: failover.AgentPending, NextRegion: "us-west-2", ContactIDs: []string{"one"}},
 	} {
 		e.AgentID, e.FailoverID, e.Time = "9c81d1e1-90fa-4c2f-8bcb-000000000001", "01a20335-0000-7000-8000-000000000001", time.Unix(1e9, 0)
 		b := e.AppendData(nil)
@@ -40,7 +42,8 @@ func TestPlainData(t *testing.T) {
 		``, `{`, `{}`, `null`, `{"activeRegion"`, `{"activeRegion":`, `{"activeRegion":"x"`, `{"activeRegion":"x",}`, `{"activeRegion":"x"}}`, `{"activeRegion":"x"} `,
 		`{"activeRegion":"\u0061"}`, `{"activeRegion":"ä"}`, `{"ACTIVEREGION":"x"}`, `{"activeRegion":1}`, `{"activeRegion":"x","activeRegion":null}`, `{"state":"ACTIVE"}`,
 		`{"contactIds":null}`, `{"contactIds":[}`, `{"contactIds":["a",]}`, `{"contactIds":["a"],"contactIds":[]}`, `{"contactIds":[1]}`, `{"forced":tru}`, `{"forced":nullx}`,
-		`{"nextActiveRegion":"x","more":{"a":[1]}}`, `{"configureErrors":[{"code":"a"}]}`, `{"code":"c","message":"m"}`,
+		`{"nextActiveRegion":"x","more":{"a":[1]}}`, `{"configureErrors":[{"code":"a"}]}`, `{"configureErrors":null}`, `{"configureErrors":[]`, `{"configureErrors":[],"configureErrors":[{"code":"a"}]}`,
+		`{"state":null}`, `{"state":1}`, `{"state":"ACTIVE","state":"PENDING"}`, `{"code":"c","message":"m"}`,
 	} {
 		frameOf(store.LogEvent{Type: failover.EventFailoverDetected, Data: []byte(text)})
 	}
