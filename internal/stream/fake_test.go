@@ -235,7 +235,11 @@ func (s *fakeStore) AgentViews(context.Context) ([]store.AgentView, store.Positi
 	}
 	for i := range s.events {
 		e := &s.events[i]
-		now[e.AgentID] = nextView(now[e.AgentID], e, decodeData(e))
+		if now[e.AgentID] == nil {
+			v := unknown(e.AgentID)
+			now[e.AgentID] = &v
+		}
+		advance(now[e.AgentID], e, decodeData(e))
 	}
 	var views []store.AgentView
 	for id, v := range now {

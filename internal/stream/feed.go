@@ -50,7 +50,7 @@ type step struct {
 	wait   <-chan struct{} // for this
 	frames []*frame        // send these
 	reset  string          // start anew: send a reset for this reason…
-	views  []*store.AgentView
+	views  []store.AgentView
 	logID  string
 	at     store.Position // …and the snapshots, true at this position
 	replay bool           // ask the database for events after the stream's position, up to at
@@ -221,7 +221,8 @@ func (h *Hub) sendSnapshots(c *conn, s step) {
 		batch := views[:min(encoderBatch, len(views))]
 		views = views[len(batch):]
 		events := make([]*sse.Event, len(batch))
-		for i, v := range batch {
+		for i := range batch {
+			v := &batch[i]
 			id := nowhere(s.logID, s.at)
 			if i == len(batch)-1 && len(views) == 0 {
 				id = Cursor{LogID: s.logID, Epoch: s.at.Epoch, Seq: s.at.Seq}

@@ -199,7 +199,7 @@ func (h *Hub) restart(agentID, reason string) found {
 	}
 	if agentID != "" {
 		v, _ := m.view(agentID)
-		s := snapshotEvent(Cursor{LogID: m.logID, Epoch: m.head.Epoch, Seq: m.head.Seq}, v, h.o.CCPURL(v.Group, v.ActiveRegion), now)
+		s := snapshotEvent(Cursor{LogID: m.logID, Epoch: m.head.Epoch, Seq: m.head.Seq}, &v, h.o.CCPURL(v.Group, v.ActiveRegion), now)
 		r.items = append(r.items, Item{ID: string(s.ID), Event: string(failover.EventSnapshot), Data: s.Data})
 	}
 	return r

@@ -468,8 +468,7 @@ func (h *Hub) View(agentID string) (store.AgentView, bool) {
 	if h.mem == nil {
 		return store.AgentView{AgentID: agentID}, false
 	}
-	v, ok := h.mem.view(agentID)
-	return *v, ok
+	return h.mem.view(agentID)
 }
 
 // Ready says whether the log was loaded.

@@ -2,9 +2,9 @@ package stream
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sort"
-	"strings"
 	"time"
 
 	"changeover/internal/failover"
@@ -28,7 +28,7 @@ type memory struct {
 	agents map[string]*agentMemory
 	rings  map[string]*ring  // by failover group, so that a busy group does not push out the events of a quiet one
 	size   int               // of each ring
-	texts  map[string]string // of groups and regions: few, and each row brings them anew
+	texts  map[string]string // of groups, Regions and states: few, and each row brings them anew
 	shapes map[string]*shape // of packed events
 	key    []byte            // of the last shape that was looked for
 
@@ -36,9 +36,9 @@ type memory struct {
 }
 
 type agentMemory struct {
-	view *store.AgentView // never changed, only replaced; nil: nothing is known
-	last int64            // seq of the agent's last event, or the floor
-	ring *ring            // holds it, at ordinal; nil: the agent had no event since the floor
+	view store.AgentView // what it refers to is never changed, only replaced
+	last int64           // seq of the agent's last event, or the floor
+	ring *ring           // holds it, at ordinal; nil: the agent had no event since the floor
 	at   uint64
 }
 
@@ -68,8 +68,13 @@ func newMemory(state store.LogState, views []store.AgentView, at store.Position,
 			m.terms = append(m.terms, t)
 		}
 	}
+	known := make([]agentMemory, len(views))
 	for i := range views {
-		m.agents[views[i].AgentID] = &agentMemory{view: &views[i], last: at.Seq}
+		v := views[i]
+		v.Group, v.TDG, v.ActiveRegion, v.NextActiveRegion = m.text(v.Group), m.text(v.TDG), m.text(v.ActiveRegion), m.text(v.NextActiveRegion)
+		v.State = failover.AgentState(m.text(string(v.State)))
+		known[i] = agentMemory{view: v, last: at.Seq}
+		m.agents[v.AgentID] = &known[i]
 	}
 	return m
 }
@@ -122,14 +127,14 @@ func (m *memory) add(row *store.LogEvent, d *eventData, f *frame) {
 
 	a := m.agents[row.AgentID]
 	if a == nil {
-		a = &agentMemory{last: m.before}
+		a = &agentMemory{view: unknown(row.AgentID), last: m.before}
 		m.agents[row.AgentID] = a
 	}
 	row.Group = m.text(row.Group)
 	if d != nil {
-		d.ActiveRegion, d.NextActiveRegion = m.text(d.ActiveRegion), m.text(d.NextActiveRegion)
+		d.ActiveRegion, d.NextActiveRegion, d.State = m.text(d.ActiveRegion), m.text(d.NextActiveRegion), failover.AgentState(m.text(string(d.State)))
 	}
-	a.view = nextView(a.view, row, d)
+	advance(&a.view, row, d)
 	f.agentID = a.view.AgentID // one text for all events of an agent
 
 	r := m.rings[row.Group]
@@ -248,39 +253,37 @@ func (m *memory) forget(listed []store.AgentView, at store.Position, open func(a
 	return forgotten
 }
 
+// unknown is the view of an agent of whom nothing is known.
+func unknown(agentID string) store.AgentView {
+	return store.AgentView{AgentID: agentID, State: failover.AgentUnknown}
+}
+
 // view returns what is known of an agent; of one that was never seen, that nothing is.
-func (m *memory) view(agentID string) (*store.AgentView, bool) {
-	if a := m.agents[agentID]; a != nil && a.view != nil {
+func (m *memory) view(agentID string) (store.AgentView, bool) {
+	if a := m.agents[agentID]; a != nil {
 		return a.view, true
 	}
-	return &store.AgentView{AgentID: agentID, State: failover.AgentUnknown}, false
+	return unknown(agentID), false
 }
 
 // viewsFor returns the view of an agent, or of every agent that is known, in the order of their ids.
-func (m *memory) viewsFor(agentID string) []*store.AgentView {
+func (m *memory) viewsFor(agentID string) []store.AgentView {
 	if agentID != "" {
 		v, _ := m.view(agentID)
-		return []*store.AgentView{v}
+		return []store.AgentView{v}
 	}
-	views := make([]*store.AgentView, 0, len(m.agents))
-	for _, a := range m.agents {
-		if a.view != nil {
-			views = append(views, a.view)
-		}
+	views := make([]store.AgentView, 0, len(m.agents))
+	for _, id := range slices.Sorted(maps.Keys(m.agents)) {
+		views = append(views, m.agents[id].view)
 	}
-	slices.SortFunc(views, func(a, b *store.AgentView) int { return strings.Compare(a.AgentID, b.AgentID) })
 	return views
 }
 
-// nextView returns the view after an event.
-func nextView(before *store.AgentView, row *store.LogEvent, d *eventData) *store.AgentView {
-	v := store.AgentView{AgentID: row.AgentID, State: failover.AgentUnknown}
-	if before != nil {
-		v = *before
-	}
+// advance changes a view to what it is after an event.
+func advance(v *store.AgentView, row *store.LogEvent, d *eventData) {
 	v.Group = row.Group
 	if d == nil {
-		return &v
+		return
 	}
 	switch row.Type {
 	case failover.EventSnapshot:
@@ -308,7 +311,6 @@ func nextView(before *store.AgentView, row *store.LogEvent, d *eventData) *store
 	case failover.EventConfigureErrorCleared:
 		v.Errors = withoutCode(v.Errors, d.Code)
 	}
-	return &v
 }
 
 // withoutCode returns a copy: the view before is still being told.

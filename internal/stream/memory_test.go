@@ -133,7 +133,7 @@ func TestEveryEventChangesTheView(t *testing.T) {
 	view := &store.AgentView{AgentID: "agent-1", Username: "jane", Group: "main", ActiveRegion: east, State: failover.AgentActive}
 	play := func(e failover.Event) {
 		row := store.LogEvent{AgentID: e.AgentID, Group: e.Group, FailoverID: e.FailoverID, Type: e.Type, Data: e.AppendData(nil)}
-		view = nextView(view, &row, decodeData(&row))
+		advance(view, &row, decodeData(&row))
 	}
 	play(detected("agent-1", "f1"))
 	require.Equal(t, store.AgentView{
@@ -179,7 +179,8 @@ func TestEveryEventChangesTheView(t *testing.T) {
 	}, *view)
 	before := *view
 	row := store.LogEvent{AgentID: "agent-1", Group: "main", Type: "somethingNew", Data: []byte(`{"activeRegion":7}`)}
-	require.Equal(t, before, *nextView(view, &row, decodeData(&row)), "what an older version cannot read changes nothing")
+	advance(view, &row, decodeData(&row))
+	require.Equal(t, before, *view, "what an older version cannot read changes nothing")
 }
 
 func TestWheelHoldsWhatWasAdded(t *testing.T) {
