@@ -314,8 +314,8 @@ func (m *memoryStore) write(e failover.Effects) store.Committed {
 		}
 		delete(m.agents, id)
 	}
-	for _, ev := range e.Events {
-		ev = copied(ev)
+	for _, told := range e.Events {
+		ev := copied(*told)
 		if !changed[ev.AgentID] && !removed[ev.AgentID] {
 			wrong("%s without its agent %s", ev.Type, ev.AgentID)
 		}

@@ -104,7 +104,7 @@ func (c *chain) step(o failover.Observation) {
 	if len(effects.Events) > 0 {
 		calls := c.calls(east)
 		for _, e := range effects.Events {
-			c.events = append(c.events, event{e, calls})
+			c.events = append(c.events, event{*e, calls})
 			c.counts[e.Type]++
 		}
 	}

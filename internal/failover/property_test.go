@@ -70,13 +70,13 @@ func together(t *rapid.T, m *monkey, twist func(two *service, o Observation) Obs
 }
 
 // copied keeps events beyond the next Step.
-func copied(events []Event) []Event {
-	events = slices.Clone(events)
-	for i := range events {
-		events[i].ContactIDs = slices.Clone(events[i].ContactIDs)
-		events[i].Errors = slices.Clone(events[i].Errors)
+func copied(events []*Event) (copies []Event) {
+	for _, e := range events {
+		c := *e
+		c.ContactIDs, c.Errors = slices.Clone(c.ContactIDs), slices.Clone(c.Errors)
+		copies = append(copies, c)
 	}
-	return events
+	return copies
 }
 
 // TestSameHistorySameEvents: what a Step does depends on nothing but the State, the observation and the time.

@@ -270,8 +270,7 @@ func (s *stage) note(eff Effects) {
 	for _, name := range sortedKeys(eff.Conflicts) {
 		s.say("%s conflicts of %s: +%d", clock, name, eff.Conflicts[name])
 	}
-	for i := range eff.Events {
-		e := &eff.Events[i]
+	for _, e := range eff.Events {
 		s.say("%s %s %s%s", clock, e.AgentID, e.Type, readable(s.t, e))
 	}
 	for _, r := range eff.Results {

@@ -361,7 +361,7 @@ func (st *step) room(agents int) {
 // emit appends an event of the agent.
 func (st *step) emit(a *Agent, e Event) {
 	e.AgentID, e.Group, e.TDG, e.Time = a.ID, a.Group, a.TDG, st.now
-	st.eff.Events = append(st.eff.Events, e)
+	st.eff.Events = append(st.eff.Events, &e)
 }
 
 // started finds what was missed while nobody decided (R3).

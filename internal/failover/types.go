@@ -455,7 +455,7 @@ const (
 	OutcomeRefused  Outcome = "refused" // a rule forbids it; Detail names the rule
 )
 
-// Effects are what a Step changed and what has to be told, in order. The pointers are into the State: use them
+// Effects are what a Step changed and what has to be told, in order. The pointers are into the State, but for those of events: use them
 // before the next Step.
 type Effects struct {
 	Agents        []*Agent // changed or new, each once
@@ -465,7 +465,7 @@ type Effects struct {
 	TDGs          []*TDG
 	Groups        []*Group
 	Changes       []Change
-	Events        []Event // per agent in the order of R18
+	Events        []*Event // per agent in the order of R18
 	Results       []Result
 	Drills        []*Drill       // changed or new, each once
 	Conflicts     map[string]int // distribution conflicts by failover group (R14), for the metric

@@ -400,9 +400,9 @@ func (w *witness) holding(a *watched, routing Routing) (ids map[string]bool, fre
 func (w *witness) after(o Observation, eff *Effects) {
 	w.t.Helper()
 	w.checkShape(eff)
-	for i := range eff.Events {
-		w.checkEvent(o, &eff.Events[i])
-		w.checkRecord(&eff.Events[i], eff.Failovers)
+	for _, e := range eff.Events {
+		w.checkEvent(o, e)
+		w.checkRecord(e, eff.Failovers)
 	}
 	for _, id := range eff.RemovedAgents {
 		if a := w.agents[id]; a != nil && a.open != nil {

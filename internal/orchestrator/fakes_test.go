@@ -260,7 +260,9 @@ func (m *memory) events() (list []failover.Event) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, c := range m.commits {
-		list = append(list, c.Events...)
+		for _, e := range c.Events {
+			list = append(list, *e)
+		}
 	}
 	return list
 }

@@ -74,9 +74,9 @@ func (m *Metrics) committed(e failover.Effects, at time.Time) {
 		for _, f := range e.Failovers {
 			failovers[f.ID] = f
 		}
-		for i := range e.Events {
-			if f := failovers[e.Events[i].FailoverID]; f != nil {
-				m.event(&e.Events[i], f, at)
+		for _, ev := range e.Events {
+			if f := failovers[ev.FailoverID]; f != nil {
+				m.event(ev, f, at)
 			}
 		}
 	}
@@ -144,7 +144,8 @@ type gauge struct {
 // census counts agents as they change, so that a scrape costs nothing and reads no state that the leader's loop owns.
 type census struct {
 	// Of the leader's loop alone.
-	parts map[string][]gauge // what each agent is counted in
+	parts map[string][]gauge   // what each agent is counted in
+	alike map[[3]gauge][]gauge // parts of up to three, which many agents share
 
 	mu      sync.Mutex
 	values  map[gauge]float64 // nil: not leading
@@ -158,7 +159,7 @@ type wait struct {
 }
 
 func (c *census) begin(s *failover.State, groups []failover.GroupConfig) {
-	c.parts = map[string][]gauge{}
+	c.parts, c.alike = map[string][]gauge{}, map[[3]gauge][]gauge{}
 	room := make([]gauge, 0, 8)
 	pending := map[string]wait{}
 	values := map[gauge]float64{}
@@ -184,7 +185,7 @@ func (c *census) begin(s *failover.State, groups []failover.GroupConfig) {
 			values[gauge{desc: mismatchDesc, a: t.Group, b: t.ID}] = mismatch(t)
 		}
 		for _, a := range s.AgentsOf(config.Name) {
-			part := slices.Clone(partOf(room, a))
+			part := c.kept(partOf(room, a))
 			c.parts[a.ID] = part
 			if f := a.Failover; f != nil && f.Status == failover.Pending {
 				pending[a.ID] = wait{a.Group, f.PendingAt}
@@ -202,7 +203,7 @@ func (c *census) begin(s *failover.State, groups []failover.GroupConfig) {
 func (c *census) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.values, c.parts, c.pending = nil, nil, nil
+	c.values, c.parts, c.alike, c.pending = nil, nil, nil, nil
 }
 
 // partOf appends what an agent counts in.
@@ -270,7 +271,21 @@ func (c *census) replace(id string, part []gauge) {
 		delete(c.parts, id)
 		return
 	}
-	c.parts[id] = slices.Clone(part) // at its length
+	c.parts[id] = c.kept(part)
+}
+
+// kept returns a copy of a part: for all that are alike the same one, unless they are long.
+func (c *census) kept(part []gauge) []gauge {
+	var key [3]gauge
+	if copy(key[:], part) < len(part) {
+		return slices.Clone(part)
+	}
+	kept, ok := c.alike[key]
+	if !ok {
+		kept = slices.Clone(part)
+		c.alike[key] = kept
+	}
+	return kept
 }
 
 func (c *census) observe(o failover.Observation) {

@@ -722,13 +722,13 @@ func TestQueueJoinsSteps(t *testing.T) {
 	a, b, again := agent("a"), agent("b"), agent("a")
 	g, tdg := &failover.Group{GroupConfig: failover.GroupConfig{Name: group}}, &failover.TDG{ID: tdgID}
 	f := &failover.Failover{ID: "f", AgentID: "a"}
-	event := func(id, code string) failover.Event { return failover.Event{AgentID: id, Code: code} }
+	event := func(id, code string) *failover.Event { return &failover.Event{AgentID: id, Code: code} }
 	q := newQueue()
 	require.True(t, q.empty())
 	require.Nil(t, q.take(10, nil))
 	q.add(failover.Effects{Conflicts: map[string]int{group: 1}})
-	q.add(failover.Effects{Agents: []*failover.Agent{a, b}, Failovers: []*failover.Failover{f}, Created: []*failover.Failover{f}, Groups: []*failover.Group{g}, Events: []failover.Event{event("a", "1"), event("b", "1")}, Conflicts: map[string]int{group: 1}})
-	q.add(failover.Effects{Agents: []*failover.Agent{a}, Failovers: []*failover.Failover{f}, Groups: []*failover.Group{g}, TDGs: []*failover.TDG{tdg}, Events: []failover.Event{event("a", "2")}})
+	q.add(failover.Effects{Agents: []*failover.Agent{a, b}, Failovers: []*failover.Failover{f}, Created: []*failover.Failover{f}, Groups: []*failover.Group{g}, Events: []*failover.Event{event("a", "1"), event("b", "1")}, Conflicts: map[string]int{group: 1}})
+	q.add(failover.Effects{Agents: []*failover.Agent{a}, Failovers: []*failover.Failover{f}, Groups: []*failover.Group{g}, TDGs: []*failover.TDG{tdg}, Events: []*failover.Event{event("a", "2")}})
 	require.Nil(t, q.take(10, map[string]bool{"a": true, "b": true}), "their rows are being written")
 	p := q.take(10, map[string]bool{"c": true})
 	require.Equal(t, []*failover.Agent{a, b}, p.Agents)
@@ -736,7 +736,7 @@ func TestQueueJoinsSteps(t *testing.T) {
 	require.Equal(t, []*failover.Failover{f}, p.Created, "and changed since: still in no transaction before")
 	require.Equal(t, []*failover.Group{g}, p.Groups)
 	require.Equal(t, []*failover.TDG{tdg}, p.TDGs)
-	require.Equal(t, []failover.Event{event("a", "1"), event("a", "2"), event("b", "1")}, p.Events)
+	require.Equal(t, []*failover.Event{event("a", "1"), event("a", "2"), event("b", "1")}, p.Events)
 	require.Equal(t, 2, p.Conflicts[group])
 	require.True(t, q.empty())
 
@@ -769,11 +769,11 @@ func TestQueueInParts(t *testing.T) {
 	e.Created = e.Failovers[:20]
 	for n := range 2 {
 		for i := 24; i >= 0; i-- {
-			e.Events = append(e.Events, failover.Event{AgentID: fmt.Sprintf("agent-%02d", i), Code: fmt.Sprint(n)})
+			e.Events = append(e.Events, &failover.Event{AgentID: fmt.Sprintf("agent-%02d", i), Code: fmt.Sprint(n)})
 		}
 	}
 	e.RemovedAgents = []string{"gone-1", "gone-2"}
-	e.Events = append(e.Events, failover.Event{AgentID: "gone-1", Type: failover.EventFailoverCancelled})
+	e.Events = append(e.Events, &failover.Event{AgentID: "gone-1", Type: failover.EventFailoverCancelled})
 	e.TDGs = []*failover.TDG{{ID: tdgID, Roster: failover.RosterPass{Pass: 7}}}
 	e.Groups = []*failover.Group{{}}
 	e.Changes = []failover.Change{{TDG: tdgID}}
@@ -899,8 +899,8 @@ func BenchmarkQueue(b *testing.B) {
 		for _, e := range []*failover.Effects{&found, &gone} {
 			e.Agents, e.Failovers = append(e.Agents, a), append(e.Failovers, f)
 		}
-		found.Events = append(found.Events, failover.Event{Type: failover.EventFailoverDetected, AgentID: id})
-		gone.Events = append(gone.Events, failover.Event{Type: failover.EventFailoverCompleted, AgentID: id})
+		found.Events = append(found.Events, &failover.Event{Type: failover.EventFailoverDetected, AgentID: id})
+		gone.Events = append(gone.Events, &failover.Event{Type: failover.EventFailoverCompleted, AgentID: id})
 	}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -147,7 +147,7 @@ func (d *dying) ReleaseLease(ctx context.Context, l store.Lease, holder string) 
 
 func has(types ...failover.EventType) func(failover.Effects) bool {
 	return func(e failover.Effects) bool {
-		return slices.ContainsFunc(e.Events, func(ev failover.Event) bool { return slices.Contains(types, ev.Type) })
+		return slices.ContainsFunc(e.Events, func(ev *failover.Event) bool { return slices.Contains(types, ev.Type) })
 	}
 }
 

@@ -51,8 +51,8 @@ type entry struct {
 	removed   bool
 	failovers []*failover.Failover
 	created   []*failover.Failover // those of failovers that are in no transaction before
-	events    []*failover.Event    // of the Steps' effects
-	room      struct {             // what nearly all need of the three
+	events    []*failover.Event
+	room      struct { // what nearly all need of the three
 		failovers, created [1]*failover.Failover
 		events             [2]*failover.Event
 	}
@@ -141,8 +141,7 @@ func (q *queue) add(e failover.Effects) {
 		en := q.of(f.AgentID)
 		en.created = append(en.created, f)
 	}
-	for i := range e.Events {
-		ev := &e.Events[i]
+	for _, ev := range e.Events {
 		en := q.of(ev.AgentID)
 		en.events = append(en.events, ev)
 		q.events++
@@ -188,7 +187,7 @@ func (q *queue) take(size int, busy map[string]bool) *part {
 		failovers, created, events = failovers+len(en.failovers), created+len(en.created), events+len(en.events)
 	}
 	p := &part{agents: make([]string, 0, most)}
-	p.Agents, p.Events = make([]*failover.Agent, 0, most), make([]failover.Event, 0, events)
+	p.Agents, p.Events = make([]*failover.Agent, 0, most), make([]*failover.Event, 0, events)
 	p.Failovers, p.Created = make([]*failover.Failover, 0, failovers), make([]*failover.Failover, 0, created)
 	var kept []*entry
 	n := 0
@@ -214,9 +213,7 @@ func (q *queue) take(size int, busy map[string]bool) *part {
 			p.RemovedAgents = append(p.RemovedAgents, en.id)
 		}
 		p.Failovers, p.Created = append(p.Failovers, en.failovers...), append(p.Created, en.created...)
-		for _, ev := range en.events {
-			p.Events = append(p.Events, *ev)
-		}
+		p.Events = append(p.Events, en.events...)
 		delete(q.agents, en.id)
 	}
 	if n == 0 && (len(q.order) > 0 || q.empty()) {

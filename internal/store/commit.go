@@ -203,19 +203,18 @@ func (s *Store) turn(ctx context.Context, tx pgx.Tx, after Wait) error {
 const eventRoom = 320
 
 // eventRows gives the events their places in the log. Their data share one buffer.
-func eventRows(events []failover.Event, c Committed) []db.InsertEventsParams {
+func eventRows(events []*failover.Event, c Committed) []db.InsertEventsParams {
 	rows := make([]db.InsertEventsParams, len(events))
 	ends := make([]int, len(events))
 	buf := make([]byte, 0, eventRoom*len(events))
-	for i := range events {
-		buf = events[i].AppendData(buf)
+	for i, e := range events {
+		buf = e.AppendData(buf)
 		ends[i] = len(buf)
 	}
 	at := timestamp(c.At)
 	day := pgtype.Date{Time: c.At, Valid: true}
 	begin := 0
-	for i := range events {
-		e := &events[i]
+	for i, e := range events {
 		rows[i] = db.InsertEventsParams{
 			Seq: c.First.Seq + int64(i), Epoch: c.First.Epoch, Day: day, CommittedAt: at, Time: timestamp(e.Time),
 			Type: text(string(e.Type)), AgentID: text(e.AgentID), FailoverGroup: text(e.Group), FailoverID: text(e.FailoverID),

@@ -34,7 +34,7 @@ func TestCommittedEventsAreInTheLogAsTheyWere(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, events, 6)
 	for i, got := range events {
-		want := &e.Events[i]
+		want := e.Events[i]
 		require.Equal(t, store.LogEvent{
 			Seq: int64(i + 1), Epoch: epoch, AgentID: want.AgentID, Group: want.Group, FailoverID: want.FailoverID, Type: want.Type,
 			Time: start, CommittedAt: c.At, Data: want.AppendData(nil),
@@ -147,7 +147,7 @@ func TestHostileTextKeepsNobodyFromCommitting(t *testing.T) {
 	a.Aliases = map[string]string{hostile: hostile}
 	a.Lists[0].Contacts[0].ID, a.Lists[0].Contacts[0].State = hostile, hostile
 	f.ID, f.AgentID, f.ForcedBy, f.ForcedReason, f.ContactIDs = hostile, hostile, hostile, hostile, []string{hostile}
-	e.Events = []failover.Event{{Type: failover.EventConfigureError, AgentID: hostile, Code: hostile, Message: hostile, Time: start}}
+	e.Events = []*failover.Event{{Type: failover.EventConfigureError, AgentID: hostile, Code: hostile, Message: hostile, Time: start}}
 	id, err := s.Submit(t.Context(), store.CommandReport, map[string]string{"reason": hostile}, store.AuditEntry{Subject: hostile, RequestID: hostile, Roles: []string{hostile}, Reason: hostile})
 	require.NoError(t, err)
 	e.Results = []failover.Result{{CommandID: id, Outcome: failover.OutcomeRefused, Detail: hostile}}

@@ -28,8 +28,8 @@ func BenchmarkEncode(b *testing.B) {
 		})
 		e.Failovers = append(e.Failovers, f)
 		e.Events = append(e.Events,
-			failover.Event{Type: failover.EventFailoverDetected, AgentID: id, Group: "main", FailoverID: f.ID, Time: at, NextRegion: "us-west-2"},
-			failover.Event{Type: failover.EventFailoverCompleted, AgentID: id, Group: "main", FailoverID: f.ID, Time: at, ActiveRegion: "us-west-2",
+			&failover.Event{Type: failover.EventFailoverDetected, AgentID: id, Group: "main", FailoverID: f.ID, Time: at, NextRegion: "us-west-2"},
+			&failover.Event{Type: failover.EventFailoverCompleted, AgentID: id, Group: "main", FailoverID: f.ID, Time: at, ActiveRegion: "us-west-2",
 				ActiveCCPURL: "https://b.my.connect.aws/ccp-v2/", PreviousRegion: "us-east-1", Evidence: failover.Inferred})
 	}
 	e.Created = e.Failovers

@@ -85,7 +85,7 @@ func commit(t testing.TB, s *store.Store, epoch int64, e failover.Effects) store
 func detected(n int) failover.Effects {
 	var e failover.Effects
 	for i := range n {
-		e.Events = append(e.Events, failover.Event{
+		e.Events = append(e.Events, &failover.Event{
 			Type: failover.EventFailoverDetected, AgentID: fmt.Sprintf("agent-%05d", i), Group: "main", TDG: "tdg",
 			FailoverID: fmt.Sprintf("failover-%05d", i), Time: start, NextRegion: "us-west-2",
 		})
@@ -121,7 +121,7 @@ func shifted(n int, status failover.Status) failover.Effects {
 		case failover.Completed:
 			f.CompletedAt, f.Evidence = start.Add(time.Second), failover.Inferred
 			a.ActiveRegion, a.Failover, a.Last = "us-west-2", nil, f
-			e.Events = append(e.Events, failover.Event{
+			e.Events = append(e.Events, &failover.Event{
 				Type: failover.EventFailoverCompleted, AgentID: id, Group: "main", TDG: "tdg", FailoverID: f.ID, Time: start,
 				ActiveRegion: "us-west-2", ActiveCCPURL: "https://b.my.connect.aws/ccp-v2/", PreviousRegion: "us-east-1", Evidence: failover.Inferred,
 			})

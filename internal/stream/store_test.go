@@ -59,10 +59,11 @@ func (p *postgresLog) acquire(t testing.TB) {
 
 // commitAll commits events together with the state that they tell, as the leader does.
 func (p *postgresLog) commitAll(t testing.TB, events ...failover.Event) {
-	e := failover.Effects{Events: events}
+	e := failover.Effects{}
 	touched := make(map[string]bool)
 	for i := range events {
 		ev := &events[i]
+		e.Events = append(e.Events, ev)
 		if ev.Time.IsZero() {
 			ev.Time = time.Now()
 		}

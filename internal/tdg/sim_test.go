@@ -86,7 +86,9 @@ func (c *chain) step(o failover.Observation) {
 	}
 	effects := c.state.Step(o, now)
 	c.changes = append(c.changes, effects.Changes...)
-	c.events = append(c.events, effects.Events...)
+	for _, e := range effects.Events {
+		c.events = append(c.events, *e)
+	}
 }
 
 // taken returns what was decided since the last call.

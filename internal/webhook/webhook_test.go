@@ -71,7 +71,7 @@ func (b *bench) events(group string, types ...failover.EventType) (agents []stri
 		b.seq++
 		id := fmt.Sprintf("agent-%05d", b.seq)
 		agents = append(agents, id)
-		e.Events = append(e.Events, failover.Event{Type: typ, AgentID: id, Group: group, FailoverID: uuid.NewString(), Time: time.Now(), NextRegion: "us-west-2"})
+		e.Events = append(e.Events, &failover.Event{Type: typ, AgentID: id, Group: group, FailoverID: uuid.NewString(), Time: time.Now(), NextRegion: "us-west-2"})
 	}
 	_, err := b.store.Commit(context.Background(), b.epoch, e)
 	require.NoError(b.t, err)
