@@ -83,5 +83,5 @@ func (r *Reader) lookUpOne(ctx context.Context, emit func(context.Context, failo
 		complain.succeeded()
 	}
 	p.tries, p.due = 0, time.Now().Add(lookupAgain)
-	emit(ctx, failover.ContactLocated{Group: r.o.Group, AgentID: w.AgentID, ContactID: w.ContactID, Region: info.ActiveRegion})
+	emit(ctx, failover.ContactLocated{AgentID: w.AgentID, ContactID: w.ContactID, Region: info.ActiveRegion})
 }

@@ -147,7 +147,7 @@ func (m *monkey) moves() []move {
 	case 15:
 		agent, contact, region := pick(m, monkeyAgents...), pick(m, monkeyContacts...), pick(m, east, west, west, "")
 		return one(func(*service) Observation {
-			return ContactLocated{Group: "main", AgentID: agent, ContactID: contact.ID, Region: region}
+			return ContactLocated{AgentID: agent, ContactID: contact.ID, Region: region}
 		})
 	case 16:
 		return one(m.listing())

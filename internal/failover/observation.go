@@ -106,7 +106,7 @@ type ContactsUnavailable struct {
 
 // ContactLocated is the answer to a look-up of a contact's Region; empty: it cannot be told (R20).
 type ContactLocated struct {
-	Group, AgentID, ContactID, Region string
+	AgentID, ContactID, Region string
 }
 
 // ReportedContact is a contact in a desktop's report.

@@ -218,7 +218,7 @@ func (s *stage) play(t *testing.T, d *datadriven.TestData) string {
 	case "users":
 		s.users(a)
 	case "located":
-		s.do(ContactLocated{Group: "main", AgentID: a.must("agent"), ContactID: a.must("contact"), Region: a.str("region", "")})
+		s.do(ContactLocated{AgentID: a.must("agent"), ContactID: a.must("contact"), Region: a.str("region", "")})
 	case "setup":
 		o := SetupObserved{Group: "main", TDG: a.str("tdg", ""), Code: a.must("code"), Repaired: a.word("repaired")}
 		a.word("message")

@@ -163,7 +163,7 @@ func TestOtherGroups(t *testing.T) {
 		ChunkComplete{Group: "three", Region: east, StartedAt: s.now},
 		PassComplete{Group: "main", Region: "eu-west-2", StartedAt: s.now, FinishedAt: s.now},
 		ContactsUnavailable{Group: "main", Region: "eu-west-2", At: s.now},
-		ContactLocated{Group: "main", AgentID: "nobody", ContactID: "c", Region: west},
+		ContactLocated{AgentID: "nobody", ContactID: "c", Region: west},
 	} {
 		s.now = s.now.Add(time.Second)
 		eff := s.step(o)

@@ -321,7 +321,6 @@ func (p Page) before(list string) (int64, error) {
 type GroupSummary struct {
 	Group         string
 	Agents        []AgentCount
-	Pending       int
 	Stale         int             // pending with contacts that cannot be read (R9)
 	OldestPending time.Time       // when the oldest pending failover became so; zero: none is pending
 	Pause         *failover.Pause // nil: completions are not held
@@ -405,7 +404,7 @@ func (s *Store) Summary(ctx context.Context) (groups []GroupSummary, err error) 
 	}
 	for _, p := range pending {
 		g := group(p.FailoverGroup)
-		g.Pending, g.Stale, g.OldestPending = int(p.Pending), int(p.Stale), p.PendingAt.Time
+		g.Stale, g.OldestPending = int(p.Stale), p.PendingAt.Time
 	}
 	for i := range shifts {
 		r := &shifts[i]

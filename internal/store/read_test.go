@@ -267,7 +267,7 @@ func TestSummary(t *testing.T) {
 				{State: failover.AgentActive, Region: "us-west-2", Agents: 1},
 				{State: failover.AgentPending, Region: "us-east-1", Agents: 3},
 			},
-			Pending: 3, Stale: 1, OldestPending: start.Add(-time.Minute),
+			Stale: 1, OldestPending: start.Add(-time.Minute),
 			Shifts: []store.Shift{{ID: 2, TDG: "tdg", Group: "main", Agents: west, Since: start, Failovers: 4, Pending: 2, Completed: 1, Cancelled: 1}},
 		},
 	}, summary)

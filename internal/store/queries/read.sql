@@ -141,7 +141,7 @@ SELECT failover_group, state, active_region, count(*) AS agents
 FROM agents GROUP BY failover_group, state, active_region ORDER BY failover_group, state, active_region;
 
 -- name: OldestPending :many
-SELECT failover_group, min(pending_at)::timestamptz AS pending_at, count(*) AS pending,
+SELECT failover_group, min(pending_at)::timestamptz AS pending_at,
     count(*) FILTER (WHERE stale_since IS NOT NULL) AS stale
 FROM failovers WHERE status = 'pending' GROUP BY failover_group ORDER BY failover_group;
 

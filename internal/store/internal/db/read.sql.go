@@ -573,7 +573,7 @@ func (q *Queries) HeldFailovers(ctx context.Context, db DBTX) ([]HeldFailoversRo
 }
 
 const oldestPending = `-- name: OldestPending :many
-SELECT failover_group, min(pending_at)::timestamptz AS pending_at, count(*) AS pending,
+SELECT failover_group, min(pending_at)::timestamptz AS pending_at,
     count(*) FILTER (WHERE stale_since IS NOT NULL) AS stale
 FROM failovers WHERE status = 'pending' GROUP BY failover_group ORDER BY failover_group
 `
@@ -581,7 +581,6 @@ FROM failovers WHERE status = 'pending' GROUP BY failover_group ORDER BY failove
 type OldestPendingRow struct {
 	FailoverGroup string
 	PendingAt     pgtype.Timestamptz
-	Pending       int64
 	Stale         int64
 }
 
@@ -594,12 +593,7 @@ func (q *Queries) OldestPending(ctx context.Context, db DBTX) ([]OldestPendingRo
 	var items []OldestPendingRow
 	for rows.Next() {
 		var i OldestPendingRow
-		if err := rows.Scan(
-			&i.FailoverGroup,
-			&i.PendingAt,
-			&i.Pending,
-			&i.Stale,
-		); err != nil {
+		if err := rows.Scan(&i.FailoverGroup, &i.PendingAt, &i.Stale); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
