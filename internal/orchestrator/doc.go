@@ -13,7 +13,7 @@
 // The lease lasts 10 s and is renewed every 3 s. The holder trusts it until 9 s after the beginning of its last good renewal, on
 // its own monotonic clock, and steps down then at the latest, whatever call it is waiting for: earlier than the lease can be
 // taken, never later. A commit that finds another epoch in the lease steps down at once (R19). Stopping releases the lease, so the next
-// replica leads within about a second; one that dies is replaced within 15 s.
+// replica leads within half a second or so; one that dies is replaced within 15 s.
 //
 // A leader for which a load or a transaction takes 7 s gives the lease back and leaves it to the others for 5 s: its way to PostgreSQL may be
 // bad, and theirs not. Where they are as slow it gets the lease again, and then has twice the patience.

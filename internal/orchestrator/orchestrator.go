@@ -13,13 +13,13 @@ import (
 	"changeover/internal/store"
 )
 
-// The rhythm of leading. Together with the margin of the lease they bound how long nobody decides after a leader is lost: ttl
-// + acquireEvery + the time to load, which is under 15 s.
+// The rhythm of leading. They bound how long nobody decides after a leader is lost: ttl + acquireEvery + the time to load, and renewEvery more
+// where its way to PostgreSQL goes bad by and by and a last renewal still gets through. That is under 15 s.
 const (
 	ttl          = 10 * time.Second // of the lease
 	renewEvery   = 3 * time.Second
 	renewAgain   = time.Second // after a renewal that failed
-	acquireEvery = time.Second
+	acquireEvery = 500 * time.Millisecond
 	releaseWait  = 4 * time.Second // for the release of the lease
 
 	tickEvery      = 500 * time.Millisecond
