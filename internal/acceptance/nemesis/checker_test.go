@@ -650,7 +650,8 @@ func (c *checker) client(h *heard) {
 				if !somewhere(seq, epoch) && seq == 1 && d.State == "unknown" {
 					place = 0 // before the first event the id of nowhere says 1, too
 				}
-				if c.gone[d.AgentID] == nil || k.opened.Before(c.gone[d.AgentID].at) || d.State != "unknown" { // else nobody knows them
+				// Whoever is gone is known to nobody, to a replica that was started since. A connection may have waited for that one since before.
+				if l := c.gone[d.AgentID]; l == nil || d.Time.Before(l.at.Truncate(time.Millisecond)) || d.State != "unknown" {
 					c.snapshot(h, n, x, &d, place)
 				}
 				if somewhere(seq, epoch) {

@@ -176,6 +176,16 @@ func TestCheckerFindsNothingWrong(t *testing.T) {
 	r := sound()
 	dismissed(r)
 	require.Empty(t, check(r))
+	r.clients = []heard{startedSince(r, 23.6)}
+	require.Empty(t, check(r), "nobody knows them any more")
+}
+
+// startedSince is a desktop of agent b that had waited for a replica to start, which knew nothing of b then.
+func startedSince(r *record, at float64) heard {
+	return heard{name: "desktop of b", agent: "b", connections: []connection{{opened: after(23), frames: []frame{{
+		fmt.Sprintf("%s-%d-%d", testLog, r.log[len(r.log)-1].epoch, len(r.log)), "snapshot",
+		fmt.Sprintf(`{"agentId":"b","time":%q,"activeRegion":null,"activeCcpUrl":null,"state":"unknown","configureErrors":[]}`, after(at).Format(time.RFC3339Nano)),
+	}}}}}
 }
 
 // dismissed has agent b removed while the second failover is open, which is cancelled. What came after that never was.
@@ -433,6 +443,7 @@ func TestCheckerFinds(t *testing.T) {
 			r.clients[a].connections[1].cursor = testLog + "-100-9"
 			*frames(r, a, 1) = (*frames(r, a, 1))[1:]
 		}},
+		{"an agent of whom nothing is known before they are gone", "stream", func(r *record) { dismissed(r); r.clients = []heard{startedSince(r, 23.4)} }},
 		{"a console without the snapshot of somebody", "stream", func(r *record) { f := frames(r, console, 0); *f = (*f)[1:] }},
 		{"a console that misses an event", "stream", func(r *record) { f := frames(r, console, 1); *f = slices.Delete(*f, 3, 4) }},
 		{"a client that was never let in", "stream", func(r *record) { r.clients[a].connections = nil }},
