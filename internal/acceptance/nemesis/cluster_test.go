@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -181,11 +182,16 @@ func quick(a *amazon) *config.Config {
 
 func ccpURL(region string) string { return "https://" + region + ".example.com/ccp-v2/" }
 
-// freeAddress is one that no outgoing connection takes while the process there is dead: below the ports that systems give to those.
+// freeAddress is one that nobody takes while the process there is dead: below the ports that systems give to outgoing connections and, where there
+// are more loopback addresses than one, on one of them that no other sequence has.
 func freeAddress(t testing.TB) string {
 	t.Helper()
+	host := "127.0.0.1"
 	for range 1000 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
+		if runtime.GOOS == "linux" {
+			host = fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(250), rand.IntN(250), 2+rand.IntN(250))
+		}
+		l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", host, 10_000+rand.IntN(20_000)))
 		if err == nil {
 			require.NoError(t, l.Close())
 			return l.Addr().String()
