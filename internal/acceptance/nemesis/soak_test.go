@@ -50,7 +50,7 @@ func soakOne(t *testing.T, program string, seed uint64, deadline time.Time) {
 	rounds := 0
 	for ; time.Now().Before(deadline) && !t.Failed(); rounds++ {
 		s.since = time.Now()
-		s.amazon.forget(s.since.Add(-5 * time.Second)) // everything has answered since then
+		s.amazon.forget(s.since.Add(-time.Minute)) // everything has answered since then, also a Region that was down in the last round
 		if faults := s.round(10 * time.Second); len(faults) > 0 {
 			s.tell(faults)
 			t.Errorf("in round %d", rounds+1)
