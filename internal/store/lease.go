@@ -46,7 +46,7 @@ func trustedUntil(started time.Time, ttl time.Duration) time.Time { return start
 func (s *Store) AcquireLease(ctx context.Context, holder string, ttl time.Duration) (_ Lease, ok bool, err error) {
 	ctx, done := s.call(ctx, "acquire_lease", quickTimeout, &err)
 	defer done()
-	// A look first: followers ask every second, and an UPDATE would wait for commits.
+	// A look first: followers ask twice a second, and an UPDATE would wait for commits.
 	lease, err := s.q.Lease(ctx, s.lease)
 	if errors.Is(err, pgx.ErrNoRows) {
 		s.log.WarnContext(ctx, "the row of the lease is gone, making it again")
