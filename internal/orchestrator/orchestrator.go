@@ -184,6 +184,7 @@ func (o *Orchestrator) Run(ctx context.Context) {
 // A leader that takes too long gives the lease back, and lead returns slow: another replica may be nearer to PostgreSQL.
 func (o *Orchestrator) lead(ctx context.Context, lease store.Lease) (slow bool) {
 	c := o.clock // for all terms, so that time does not jump from one to the next
+	o.patient.forgive()
 	for failures := 0; ; {
 		began := time.Now()
 		err := o.term(ctx, lease, &c)
@@ -200,17 +201,22 @@ func (o *Orchestrator) lead(ctx context.Context, lease store.Lease) (slow bool) 
 			}
 			o.failed(err)
 			if errors.Is(err, errSlow) && o.release(ctx, lease) {
-				o.o.Log.Warn("standing aside, another replica may be faster", "epoch", lease.Epoch, "for", standAside, "patience", o.patient.limit())
-				o.patient.grow()
+				o.o.Log.Warn("standing aside, another replica may be faster", "epoch", lease.Epoch, "for", standAside, "next_patience", o.patient.grow())
 				return true
 			}
 			if failures > 1 && !sleep(ctx, retryIn(failures-1)) {
 				o.release(ctx, lease)
 				return false
 			}
+			asked := time.Now()
 			var next store.Lease
 			if next, ok, err = o.o.Store.SucceedLease(ctx, lease, o.o.Holder, ttl); ok {
 				lease = next
+				if time.Since(asked) < promptly {
+					o.patient.forgive()
+				} else if o.patient.over() {
+					ok, err = false, errSlow
+				}
 			}
 		}
 	}
@@ -270,7 +276,8 @@ func (o *Orchestrator) keep(term context.Context, lease store.Lease, end context
 	expiry := time.AfterFunc(time.Until(lease.TrustedUntil), func() { end(errUntrusted) })
 	defer expiry.Stop()
 	for wait := renewEvery; sleep(term, wait); {
-		next, ok, err := o.o.Store.RenewLease(term, lease, o.o.Holder, ttl)
+		// The term's end does not break off a renewal, and the connection with it: the lease is released on that.
+		next, ok, err := o.o.Store.RenewLease(context.WithoutCancel(term), lease, o.o.Holder, ttl)
 		switch {
 		case term.Err() != nil:
 			return

@@ -875,6 +875,86 @@ func TestASlowLeaderStandsAside(t *testing.T) {
 	})
 }
 
+// brokenStore breaks off each commit and load after a while, and takes its time for the next term.
+type brokenStore struct {
+	*memory
+	breaks, succeeds atomic.Int64 // a time.Duration; 0: neither
+}
+
+func (s *brokenStore) broken(ctx context.Context) error {
+	if after := time.Duration(s.breaks.Load()); after > 0 {
+		sleep(ctx, after)
+		return errAway
+	}
+	return nil
+}
+
+func (s *brokenStore) Begin(ctx context.Context, epoch int64, e failover.Effects, after store.Wait) store.Wait {
+	if err := s.broken(ctx); err != nil {
+		return over(store.Committed{}, err)
+	}
+	return s.memory.Begin(ctx, epoch, e, after)
+}
+
+func (s *brokenStore) Load(ctx context.Context) (failover.Snapshot, error) {
+	if err := s.broken(ctx); err != nil {
+		return failover.Snapshot{}, err
+	}
+	return s.memory.Load(ctx)
+}
+
+func (s *brokenStore) SucceedLease(ctx context.Context, lease store.Lease, holder string, ttl time.Duration) (store.Lease, bool, error) {
+	sleep(ctx, time.Duration(s.succeeds.Load()))
+	return s.memory.SucceedLease(ctx, lease, holder, ttl)
+}
+
+// A leader whose way is so slow that PostgreSQL ends its transactions does not begin one term after the other: what fails has to be made up for in the
+// time of one call.
+func TestALeaderThatIsBrokenOffStandsAside(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ breaks, succeeds time.Duration }{
+		"the next term comes too late":       {4 * time.Second, 3600 * time.Millisecond},
+		"what is loaded then comes too late": {3 * time.Second, 3 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMemory()
+				slow := &brokenStore{memory: m}
+				a := start(t, "a", slow)
+				defer a.stop()
+				synctest.Wait()
+				a.floor("one")
+				b := start(t, "b", m)
+				defer b.stop()
+				time.Sleep(time.Second)
+				slow.succeeds.Store(int64(test.succeeds))
+				slow.breaks.Store(int64(test.breaks))
+				a.distribute(west)
+				until(t, 9*time.Second, "the other decides", func() bool { return b.Status().Deciding })
+				require.False(t, a.Status().Leading)
+			})
+		})
+	}
+}
+
+// After an outage the leader goes on: no other replica knows better. It does not stand aside, however long the outage was.
+func TestALeaderGoesOnAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		broken := &brokenStore{memory: m}
+		a := start(t, "a", broken)
+		defer a.stop()
+		synctest.Wait()
+		a.floor("one")
+		broken.breaks.Store(int64(2 * time.Second))
+		a.distribute(west)
+		time.Sleep(30 * time.Second)
+		broken.breaks.Store(0)
+		until(t, 5*time.Second, "it decides again", func() bool { return a.Status().Deciding })
+	})
+}
+
 // Where all replicas are as slow, one of them gets it done all the same.
 func TestPatienceGrows(t *testing.T) {
 	t.Parallel()

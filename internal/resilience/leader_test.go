@@ -14,7 +14,7 @@ import (
 // that came with its end from the replicas that are left.
 func TestALostLeaderIsReplaced(t *testing.T) {
 	t.Parallel()
-	for name, lose := range map[string]func(r *replica, database *postgrestest.Proxy) (back func()){
+	cases := map[string]func(r *replica, database *postgrestest.Proxy) (back func()){
 		"killed": func(r *replica, _ *postgrestest.Proxy) func() {
 			r.kill()
 			return r.start
@@ -31,15 +31,14 @@ func TestALostLeaderIsReplaced(t *testing.T) {
 			database.Silence()
 			return database.Restore
 		},
-		"slow": func(_ *replica, database *postgrestest.Proxy) func() {
-			database.Delay(500 * time.Millisecond) // both ways, for each of a commit's statements
+	}
+	for _, d := range []time.Duration{500, 600, 700, 800, 900, 1000, 1200, 1400, 1600, 1800, 2000, 2400, 3000, 4000, 6000} {
+		cases["slow "+(d*time.Millisecond).String()] = func(_ *replica, database *postgrestest.Proxy) func() {
+			database.Delay(d * time.Millisecond)
 			return database.Restore
-		},
-		"very slow": func(_ *replica, database *postgrestest.Proxy) func() {
-			database.Delay(3 * time.Second)
-			return database.Restore
-		},
-	} {
+		}
+	}
+	for name, lose := range cases {
 		t.Run(name, func(t *testing.T) {
 			if name != "frozen" {
 				thorough(t)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"changeover/internal/store/internal/db"
 )
@@ -33,9 +34,23 @@ type Lease struct {
 	// TrustedUntil is until when the holder may believe that it leads, on its own monotonic clock. It counts from the start of the
 	// call, so a slow answer never lengthens it, and ends a tenth before the lease does in the database.
 	TrustedUntil time.Time
+
+	asked   time.Time // when the call began that the lease was last granted to, on the holder's monotonic clock
+	granted time.Time // a time of that call on the database's clock
 }
 
-func trustedUntil(started time.Time, ttl time.Duration) time.Time { return started.Add(ttl - ttl/10) }
+func newLease(epoch int64, asked time.Time, granted pgtype.Timestamptz, ttl time.Duration) Lease {
+	return Lease{Epoch: epoch, TrustedUntil: asked.Add(ttl - ttl/10), asked: asked, granted: granted.Time}
+}
+
+// at is a time of the holder's clock on the database's, or later, by no more than the last call took. The lease expires that much after it was
+// asked for again: a slow way to the database, which carries that out seconds later, does not lengthen the time without decisions.
+func (l *Lease) at(t time.Time) pgtype.Timestamptz {
+	if l.granted.IsZero() {
+		return pgtype.Timestamptz{InfinityModifier: pgtype.Infinity, Valid: true}
+	}
+	return pgtype.Timestamptz{Time: l.granted.Add(t.Sub(l.asked)), Valid: true}
+}
 
 // AcquireLease begins a new term if the lease is free or has expired, and says whether it did. The epoch is greater than every
 // one before, also than those that a restored database has forgotten, because it follows the database's clock in milliseconds.
@@ -44,7 +59,7 @@ func trustedUntil(started time.Time, ttl time.Duration) time.Time { return start
 // seconds (a leader that was frozen while it sent a message, which no time-out of PostgreSQL before 17 notices), its session is
 // terminated, which needs no privilege as long as both have the same role.
 func (s *Store) AcquireLease(ctx context.Context, holder string, ttl time.Duration) (_ Lease, ok bool, err error) {
-	ctx, done := s.call(ctx, "acquire_lease", quickTimeout, &err)
+	ctx, done := s.leaseCall(ctx, "acquire_lease", &err)
 	defer done()
 	// A look first: followers ask twice a second, and an UPDATE would wait for commits.
 	lease, err := s.q.Lease(ctx, s.lease)
@@ -60,14 +75,14 @@ func (s *Store) AcquireLease(ctx context.Context, holder string, ttl time.Durati
 	if !lease.Expired && !s.seen.dead(&lease, ttl) {
 		return Lease{}, false, nil
 	}
-	started := time.Now()
-	epoch, err := s.takeOver(ctx, holder, ttl, &lease)
+	asked := time.Now()
+	won, err := s.takeOver(ctx, holder, ttl, &lease)
 	var pgErr *pgconn.PgError
 	switch {
 	case err == nil:
-		s.count.begin(epoch)
+		s.count.begin(won.Epoch)
 		s.fresh.forget()
-		return Lease{Epoch: epoch, TrustedUntil: trustedUntil(started, ttl)}, true, nil
+		return newLease(won.Epoch, asked, won.Granted, ttl), true, nil
 	case errors.Is(err, pgx.ErrNoRows):
 		return Lease{}, false, nil // another one was quicker
 	case errors.As(err, &pgErr) && pgErr.Code == "55P03": // lock_not_available
@@ -101,15 +116,28 @@ func (s *sighting) dead(lease *db.LeaseRow, ttl time.Duration) bool {
 	return time.Since(s.since) > ttl
 }
 
-func (s *Store) takeOver(ctx context.Context, holder string, ttl time.Duration, old *db.LeaseRow) (epoch int64, err error) {
+func (s *Store) takeOver(ctx context.Context, holder string, ttl time.Duration, old *db.LeaseRow) (won db.AcquireLeaseRow, err error) {
 	err = pgx.BeginFunc(ctx, s.lease, func(tx pgx.Tx) error {
 		if err := s.bound(ctx, tx, takeoverLock); err != nil {
 			return err
 		}
-		epoch, err = s.q.AcquireLease(ctx, tx, db.AcquireLeaseParams{Holder: text(holder), Ttl: ttl, DeadEpoch: old.Epoch, DeadExpiresAt: old.ExpiresAt})
+		won, err = s.q.AcquireLease(ctx, tx, db.AcquireLeaseParams{Holder: text(holder), Ttl: ttl, DeadEpoch: old.Epoch, DeadExpiresAt: old.ExpiresAt})
 		return err
 	})
-	return epoch, err
+	return won, err
+}
+
+// leaseCall is a call by the connections of the lease. They are left behind only when they are silent themselves, not with all others ([Store.call]): a new
+// one takes several round trips, and a leader whose way has become slow has to release the lease on the one that it has.
+func (s *Store) leaseCall(ctx context.Context, operation string, err *error) (context.Context, func()) {
+	ctx, done := s.call(ctx, operation, quickTimeout, err)
+	began := time.Now()
+	return ctx, func() {
+		if *err != nil && time.Since(began) >= quickTimeout {
+			s.lease.renew()
+		}
+		done()
+	}
 }
 
 // bound limits what the transaction can hold up, should this program stop in its middle.
@@ -124,56 +152,53 @@ func milliseconds(d time.Duration) string { return fmt.Sprintf("%dms", d.Millise
 // SucceedLease ends a term and begins the next one of the same holder, with an epoch of its own, and says whether it did: not if
 // somebody else has begun one. A holder does so after a commit that failed, because it cannot know what the database kept of it.
 func (s *Store) SucceedLease(ctx context.Context, lease Lease, holder string, ttl time.Duration) (_ Lease, ok bool, err error) {
-	ctx, done := s.call(ctx, "succeed_lease", quickTimeout, &err)
+	ctx, done := s.leaseCall(ctx, "succeed_lease", &err)
 	defer done()
-	started := time.Now()
-	epoch, err := s.q.SucceedLease(ctx, s.lease, db.SucceedLeaseParams{Epoch: lease.Epoch, Holder: text(holder), Ttl: ttl})
+	asked := time.Now()
+	next, err := s.q.SucceedLease(ctx, s.lease, db.SucceedLeaseParams{Epoch: lease.Epoch, Holder: text(holder), Asked: lease.at(asked), Ttl: ttl})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return lease, false, nil
 	case err != nil:
 		return lease, false, fmt.Errorf("begin the term after %d: %w", lease.Epoch, err)
 	}
-	s.count.begin(epoch)
+	s.count.begin(next.Epoch)
 	s.fresh.forget()
-	return Lease{Epoch: epoch, TrustedUntil: trustedUntil(started, ttl)}, true, nil
+	return newLease(next.Epoch, asked, next.Granted, ttl), true, nil
 }
 
-// RenewLease prolongs a term, and says whether it still stands. A term that has expired stands until another one begins. An error that is
-// ErrLost tells that the term stands, in a database that has lost commits of it.
+// RenewLease prolongs a term, and says whether it still stands. A term that has expired stands until another one begins, or until it is released. An
+// error that is ErrLost tells that the term stands, in a database that has lost commits of it.
 func (s *Store) RenewLease(ctx context.Context, lease Lease, holder string, ttl time.Duration) (_ Lease, ok bool, err error) {
-	ctx, done := s.call(ctx, "renew_lease", quickTimeout, &err)
+	ctx, done := s.leaseCall(ctx, "renew_lease", &err)
 	defer done()
-	started := time.Now()
+	asked := time.Now()
 	counted, err := s.hasSchema(ctx, schemaRetention)
 	if err != nil {
 		return lease, false, fmt.Errorf("renew the lease: %w", err)
 	}
 	left, known := s.count.left(lease.Epoch) // before the question, so that no commit of this moment makes a difference
-	var n, have int64
+	var r db.RenewCountedLeaseRow
 	if counted {
-		have, err = s.q.RenewCountedLease(ctx, s.lease, db.RenewCountedLeaseParams{Epoch: lease.Epoch, Holder: text(holder), Ttl: ttl})
-		if n = 1; errors.Is(err, pgx.ErrNoRows) {
-			n, err = 0, nil
-		}
+		r, err = s.q.RenewCountedLease(ctx, s.lease, db.RenewCountedLeaseParams{Epoch: lease.Epoch, Holder: text(holder), Asked: lease.at(asked), Ttl: ttl})
 	} else {
-		n, err = s.q.RenewLease(ctx, s.lease, db.RenewLeaseParams{Epoch: lease.Epoch, Holder: text(holder), Ttl: ttl})
+		r.Granted, err = s.q.RenewLease(ctx, s.lease, db.RenewLeaseParams{Epoch: lease.Epoch, Holder: text(holder), Asked: lease.at(asked), Ttl: ttl})
 	}
 	switch {
-	case err != nil:
-		return lease, false, fmt.Errorf("renew the lease: %w", err)
-	case n == 0:
+	case errors.Is(err, pgx.ErrNoRows):
 		s.fresh.forget() // somebody else commits now
 		return lease, false, nil
-	case counted && known && have < left:
-		return lease, false, fmt.Errorf("the log has %d commits, this leader left %d: %w", have, left, ErrLost)
+	case err != nil:
+		return lease, false, fmt.Errorf("renew the lease: %w", err)
+	case counted && known && r.Commits < left:
+		return lease, false, fmt.Errorf("the log has %d commits, this leader left %d: %w", r.Commits, left, ErrLost)
 	}
-	return Lease{Epoch: lease.Epoch, TrustedUntil: trustedUntil(started, ttl)}, true, nil
+	return newLease(lease.Epoch, asked, r.Granted, ttl), true, nil
 }
 
 // ReleaseLease ends a term, so that another replica need not wait for it to expire. A term that is over already is no error.
 func (s *Store) ReleaseLease(ctx context.Context, lease Lease, holder string) (err error) {
-	ctx, done := s.call(ctx, "release_lease", quickTimeout, &err)
+	ctx, done := s.leaseCall(ctx, "release_lease", &err)
 	defer done()
 	err = s.q.ReleaseLease(ctx, s.lease, db.ReleaseLeaseParams{Epoch: lease.Epoch, Holder: text(holder)})
 	return wrap(err, "release the lease")
@@ -183,7 +208,7 @@ func (s *Store) ReleaseLease(ctx context.Context, lease Lease, holder string) (e
 func (s *Store) Clock(ctx context.Context) (_ time.Time, err error) {
 	ctx, done := s.call(ctx, "clock", quickTimeout, &err)
 	defer done()
-	now, err := s.q.Clock(ctx, s.lease)
+	now, err := s.q.Clock(ctx, s.leader)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read the clock: %w", err)
 	}

@@ -254,3 +254,52 @@ func TestALeaseOfAClockThatWasSetBack(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrFenced)
 	commit(t, s, next.Epoch, detected(1))
 }
+
+// A renewal that PostgreSQL carries out late counts from when it was asked for, and never ends before its holder believes.
+func TestALeaseCountsFromWhenItWasAskedFor(t *testing.T) {
+	t.Parallel()
+	url := postgrestest.NewDatabase(t)
+	way := postgrestest.NewProxy(t, url)
+	s, conn := open(t, way.URL()), connect(t, url)
+	const ttl, delay = time.Minute, time.Second
+	lease, ok, err := s.AcquireLease(t.Context(), "one", ttl)
+	require.NoError(t, err)
+	require.True(t, ok)
+	expiry := func() (now, expires time.Time) {
+		require.NoError(t, conn.QueryRow(t.Context(), "SELECT clock_timestamp(), expires_at FROM leases").Scan(&now, &expires))
+		return now, expires
+	}
+	for name, ask := range map[string]func(context.Context, store.Lease, string, time.Duration) (store.Lease, bool, error){
+		"renewed": s.RenewLease, "succeeded": s.SucceedLease,
+	} {
+		way.Delay(0)
+		lease, ok, err = s.RenewLease(t.Context(), lease, "one", ttl)
+		require.NoError(t, err)
+		require.True(t, ok)
+		way.Delay(delay)
+		before, _ := expiry()
+		asked := time.Now()
+		lease, ok, err = ask(t.Context(), lease, "one", ttl)
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.Less(t, time.Since(asked), 3*delay, "%s: one round trip", name)
+		_, expires := expiry()
+		require.GreaterOrEqual(t, expires.Sub(before), ttl-ttl/10, name)
+		require.Less(t, expires.Sub(before), ttl+delay*9/10, name)
+		require.WithinDuration(t, asked.Add(ttl-ttl/10), lease.TrustedUntil, delay/2, name)
+	}
+}
+
+// A renewal that was asked for before the lease was released arrives after that.
+func TestAReleasedLeaseIsNotRenewed(t *testing.T) {
+	t.Parallel()
+	s, _ := newStore(t)
+	lease := lead(t, s)
+	require.NoError(t, s.ReleaseLease(t.Context(), lease, "test"))
+	_, ok, err := s.RenewLease(t.Context(), lease, "test", time.Minute)
+	require.NoError(t, err)
+	require.False(t, ok)
+	_, ok, err = s.AcquireLease(t.Context(), "next", time.Minute)
+	require.NoError(t, err)
+	require.True(t, ok)
+}

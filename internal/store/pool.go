@@ -20,6 +20,9 @@ type pool struct {
 	url    string
 	conns  int
 	tracer pgx.QueryTracer // nil: none
+	// direct says that each statement is one round trip on a connection that is there: it is not tried before, and the types of parameters are
+	// not asked for. A connection that is broken fails a call.
+	direct bool
 
 	mu      sync.Mutex
 	current *pgxpool.Pool
@@ -28,8 +31,8 @@ type pool struct {
 	leaving sync.WaitGroup
 }
 
-func newPool(url string, conns int, traces trace.TracerProvider) (*pool, error) {
-	p := &pool{url: url, conns: conns}
+func newPool(url string, conns int, traces trace.TracerProvider, direct bool) (*pool, error) {
+	p := &pool{url: url, conns: conns, direct: direct}
 	if traces != nil {
 		// A span says which kind of statement it is; nothing of what is stored leaves with it.
 		p.tracer = otelpgx.NewTracer(otelpgx.WithTracerProvider(traces), otelpgx.WithDisableAcquireTracer(),
@@ -46,7 +49,7 @@ func (p *pool) make() (*pgxpool.Pool, error) {
 		return nil, fmt.Errorf("database URL: %w", redact(err))
 	}
 	configure(config.ConnConfig)
-	config.ConnConfig.Tracer = p.tracer
+	p.adapt(config.ConnConfig)
 	config.MaxConns = int32(p.conns)
 	config.PingTimeout = connectTimeout
 	// Read anew each time: passwords and certificates, which stand in files that the URL names, are replaced while the program runs.
@@ -54,9 +57,12 @@ func (p *pool) make() (*pgxpool.Pool, error) {
 		fresh, err := connConfig(p.url)
 		if err == nil {
 			*conn = *fresh
-			conn.Tracer = p.tracer
+			p.adapt(conn)
 		}
 		return err
+	}
+	if p.direct {
+		config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
 	}
 	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		conn.TypeMap().RegisterType(&pgtype.Type{
@@ -69,6 +75,13 @@ func (p *pool) make() (*pgxpool.Pool, error) {
 		return nil, fmt.Errorf("open database pool: %w", err)
 	}
 	return made, nil
+}
+
+func (p *pool) adapt(config *pgx.ConnConfig) {
+	config.Tracer = p.tracer
+	if p.direct && config.DefaultQueryExecMode == pgx.QueryExecModeCacheDescribe {
+		config.DefaultQueryExecMode = pgx.QueryExecModeExec
+	}
 }
 
 func (p *pool) now() *pgxpool.Pool {

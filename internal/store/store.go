@@ -138,14 +138,14 @@ func Open(_ context.Context, opts Options) (*Store, error) {
 	s.redeems = newBatcher(s.redeemTickets, ticketBatch, ticketGather)
 	s.issues.each, s.redeems.each = ticketEach, ticketEach
 	var err error
-	if s.pool, err = newPool(opts.URL, opts.MaxConns, opts.Traces); err != nil {
+	if s.pool, err = newPool(opts.URL, opts.MaxConns, opts.Traces, false); err != nil {
 		return nil, err
 	}
-	if s.leader, err = newPool(opts.URL, leaderConns, opts.Traces); err != nil {
+	if s.leader, err = newPool(opts.URL, leaderConns, opts.Traces, false); err != nil {
 		s.pool.Close()
 		return nil, err
 	}
-	if s.lease, err = newPool(opts.URL, leaseConns, opts.Traces); err != nil {
+	if s.lease, err = newPool(opts.URL, leaseConns, opts.Traces, true); err != nil {
 		s.pool.Close()
 		s.leader.Close()
 		return nil, err
@@ -239,7 +239,6 @@ func (s *Store) call(ctx context.Context, operation string, timeout time.Duratio
 			// The other connections may be as silent, and would be tried one after the other.
 			s.pool.renew()
 			s.leader.renew()
-			s.lease.renew()
 		}
 		cancelled := errors.Is(ctx.Err(), context.Canceled)
 		cancel()

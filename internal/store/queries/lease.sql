@@ -15,27 +15,29 @@ SET holder = @holder,
     acquired_at = clock_timestamp(),
     expires_at = clock_timestamp() + @ttl::interval
 WHERE name = 'leader' AND (leases.expires_at <= clock_timestamp() OR leases.epoch = @dead_epoch AND leases.expires_at = @dead_expires_at)
-RETURNING leases.epoch;
+RETURNING leases.epoch, clock_timestamp()::timestamptz AS granted;
 
 -- SucceedLease begins the next term of the same holder, if no other one has begun.
 -- name: SucceedLease :one
 UPDATE leases
 SET epoch = greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
     acquired_at = clock_timestamp(),
-    expires_at = clock_timestamp() + @ttl::interval
+    expires_at = least(clock_timestamp(), @asked::timestamptz) + @ttl::interval
 WHERE name = 'leader' AND epoch = @epoch AND holder = @holder
-RETURNING epoch;
+RETURNING epoch, clock_timestamp()::timestamptz AS granted;
 
--- RenewLease prolongs the very term, expired or not: if nobody took over, nobody else can have decided anything.
--- name: RenewLease :execrows
-UPDATE leases SET expires_at = clock_timestamp() + @ttl::interval
-WHERE name = 'leader' AND epoch = @epoch AND holder = @holder;
+-- RenewLease prolongs the very term, expired or not: if nobody took over, nobody else can have decided anything. Not one that was released:
+-- this may have been asked before that, and arrive after it.
+-- name: RenewLease :one
+UPDATE leases SET expires_at = least(clock_timestamp(), @asked::timestamptz) + @ttl::interval
+WHERE name = 'leader' AND epoch = @epoch AND holder = @holder AND expires_at <> '-infinity'
+RETURNING clock_timestamp()::timestamptz AS granted;
 
 -- RenewCountedLease does the same, and returns how many commits there are.
 -- name: RenewCountedLease :one
-UPDATE leases SET expires_at = clock_timestamp() + @ttl::interval
-WHERE leases.name = 'leader' AND leases.epoch = @epoch AND leases.holder = @holder
-RETURNING (SELECT l.commits FROM event_log l)::bigint AS commits;
+UPDATE leases SET expires_at = least(clock_timestamp(), @asked::timestamptz) + @ttl::interval
+WHERE leases.name = 'leader' AND leases.epoch = @epoch AND leases.holder = @holder AND leases.expires_at <> '-infinity'
+RETURNING (SELECT l.commits FROM event_log l)::bigint AS commits, clock_timestamp()::timestamptz AS granted;
 
 -- name: ReleaseLease :exec
 UPDATE leases SET expires_at = '-infinity'

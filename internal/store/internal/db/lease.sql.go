@@ -19,7 +19,7 @@ SET holder = $1,
     acquired_at = clock_timestamp(),
     expires_at = clock_timestamp() + $2::interval
 WHERE name = 'leader' AND (leases.expires_at <= clock_timestamp() OR leases.epoch = $3 AND leases.expires_at = $4)
-RETURNING leases.epoch
+RETURNING leases.epoch, clock_timestamp()::timestamptz AS granted
 `
 
 type AcquireLeaseParams struct {
@@ -29,19 +29,24 @@ type AcquireLeaseParams struct {
 	DeadExpiresAt pgtype.Timestamptz
 }
 
+type AcquireLeaseRow struct {
+	Epoch   int64
+	Granted pgtype.Timestamptz
+}
+
 // AcquireLease begins a new term if the lease is free, or if it is still the very one that its holder does not renew. The epoch follows the
 // database's clock, so that a database that was restored to an earlier state, or that failed over without its last commits, never gives
 // one out twice; and it is above those in the log, wherever that clock has been.
-func (q *Queries) AcquireLease(ctx context.Context, db DBTX, arg AcquireLeaseParams) (int64, error) {
+func (q *Queries) AcquireLease(ctx context.Context, db DBTX, arg AcquireLeaseParams) (AcquireLeaseRow, error) {
 	row := db.QueryRow(ctx, acquireLease,
 		arg.Holder,
 		arg.Ttl,
 		arg.DeadEpoch,
 		arg.DeadExpiresAt,
 	)
-	var epoch int64
-	err := row.Scan(&epoch)
-	return epoch, err
+	var i AcquireLeaseRow
+	err := row.Scan(&i.Epoch, &i.Granted)
+	return i, err
 }
 
 const commitTimeouts = `-- name: CommitTimeouts :exec
@@ -135,43 +140,61 @@ func (q *Queries) ReleaseLease(ctx context.Context, db DBTX, arg ReleaseLeasePar
 }
 
 const renewCountedLease = `-- name: RenewCountedLease :one
-UPDATE leases SET expires_at = clock_timestamp() + $1::interval
-WHERE leases.name = 'leader' AND leases.epoch = $2 AND leases.holder = $3
-RETURNING (SELECT l.commits FROM event_log l)::bigint AS commits
+UPDATE leases SET expires_at = least(clock_timestamp(), $1::timestamptz) + $2::interval
+WHERE leases.name = 'leader' AND leases.epoch = $3 AND leases.holder = $4 AND leases.expires_at <> '-infinity'
+RETURNING (SELECT l.commits FROM event_log l)::bigint AS commits, clock_timestamp()::timestamptz AS granted
 `
 
 type RenewCountedLeaseParams struct {
+	Asked  pgtype.Timestamptz
 	Ttl    time.Duration
 	Epoch  int64
 	Holder string
+}
+
+type RenewCountedLeaseRow struct {
+	Commits int64
+	Granted pgtype.Timestamptz
 }
 
 // RenewCountedLease does the same, and returns how many commits there are.
-func (q *Queries) RenewCountedLease(ctx context.Context, db DBTX, arg RenewCountedLeaseParams) (int64, error) {
-	row := db.QueryRow(ctx, renewCountedLease, arg.Ttl, arg.Epoch, arg.Holder)
-	var commits int64
-	err := row.Scan(&commits)
-	return commits, err
+func (q *Queries) RenewCountedLease(ctx context.Context, db DBTX, arg RenewCountedLeaseParams) (RenewCountedLeaseRow, error) {
+	row := db.QueryRow(ctx, renewCountedLease,
+		arg.Asked,
+		arg.Ttl,
+		arg.Epoch,
+		arg.Holder,
+	)
+	var i RenewCountedLeaseRow
+	err := row.Scan(&i.Commits, &i.Granted)
+	return i, err
 }
 
-const renewLease = `-- name: RenewLease :execrows
-UPDATE leases SET expires_at = clock_timestamp() + $1::interval
-WHERE name = 'leader' AND epoch = $2 AND holder = $3
+const renewLease = `-- name: RenewLease :one
+UPDATE leases SET expires_at = least(clock_timestamp(), $1::timestamptz) + $2::interval
+WHERE name = 'leader' AND epoch = $3 AND holder = $4 AND expires_at <> '-infinity'
+RETURNING clock_timestamp()::timestamptz AS granted
 `
 
 type RenewLeaseParams struct {
+	Asked  pgtype.Timestamptz
 	Ttl    time.Duration
 	Epoch  int64
 	Holder string
 }
 
-// RenewLease prolongs the very term, expired or not: if nobody took over, nobody else can have decided anything.
-func (q *Queries) RenewLease(ctx context.Context, db DBTX, arg RenewLeaseParams) (int64, error) {
-	result, err := db.Exec(ctx, renewLease, arg.Ttl, arg.Epoch, arg.Holder)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+// RenewLease prolongs the very term, expired or not: if nobody took over, nobody else can have decided anything. Not one that was released:
+// this may have been asked before that, and arrive after it.
+func (q *Queries) RenewLease(ctx context.Context, db DBTX, arg RenewLeaseParams) (pgtype.Timestamptz, error) {
+	row := db.QueryRow(ctx, renewLease,
+		arg.Asked,
+		arg.Ttl,
+		arg.Epoch,
+		arg.Holder,
+	)
+	var granted pgtype.Timestamptz
+	err := row.Scan(&granted)
+	return granted, err
 }
 
 const restoreLease = `-- name: RestoreLease :exec
@@ -188,21 +211,32 @@ const succeedLease = `-- name: SucceedLease :one
 UPDATE leases
 SET epoch = greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
     acquired_at = clock_timestamp(),
-    expires_at = clock_timestamp() + $1::interval
-WHERE name = 'leader' AND epoch = $2 AND holder = $3
-RETURNING epoch
+    expires_at = least(clock_timestamp(), $1::timestamptz) + $2::interval
+WHERE name = 'leader' AND epoch = $3 AND holder = $4
+RETURNING epoch, clock_timestamp()::timestamptz AS granted
 `
 
 type SucceedLeaseParams struct {
+	Asked  pgtype.Timestamptz
 	Ttl    time.Duration
 	Epoch  int64
 	Holder string
 }
 
+type SucceedLeaseRow struct {
+	Epoch   int64
+	Granted pgtype.Timestamptz
+}
+
 // SucceedLease begins the next term of the same holder, if no other one has begun.
-func (q *Queries) SucceedLease(ctx context.Context, db DBTX, arg SucceedLeaseParams) (int64, error) {
-	row := db.QueryRow(ctx, succeedLease, arg.Ttl, arg.Epoch, arg.Holder)
-	var epoch int64
-	err := row.Scan(&epoch)
-	return epoch, err
+func (q *Queries) SucceedLease(ctx context.Context, db DBTX, arg SucceedLeaseParams) (SucceedLeaseRow, error) {
+	row := db.QueryRow(ctx, succeedLease,
+		arg.Asked,
+		arg.Ttl,
+		arg.Epoch,
+		arg.Holder,
+	)
+	var i SucceedLeaseRow
+	err := row.Scan(&i.Epoch, &i.Granted)
+	return i, err
 }
