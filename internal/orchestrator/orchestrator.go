@@ -276,8 +276,7 @@ func (o *Orchestrator) keep(term context.Context, lease store.Lease, end context
 	expiry := time.AfterFunc(time.Until(lease.TrustedUntil), func() { end(errUntrusted) })
 	defer expiry.Stop()
 	for wait := renewEvery; sleep(term, wait); {
-		// The term's end does not break off a renewal, and the connection with it: the lease is released on that.
-		next, ok, err := o.o.Store.RenewLease(context.WithoutCancel(term), lease, o.o.Holder, ttl)
+		next, ok, err := o.o.Store.RenewLease(term, lease, o.o.Holder, ttl)
 		switch {
 		case term.Err() != nil:
 			return

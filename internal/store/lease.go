@@ -127,14 +127,18 @@ func (s *Store) takeOver(ctx context.Context, holder string, ttl time.Duration, 
 	return won, err
 }
 
-// leaseCall is a call by the connections of the lease. They are left behind only when they are silent themselves, not with all others ([Store.call]): a new
-// one takes several round trips, and a leader whose way has become slow has to release the lease on the one that it has.
+// leaseCall is a call by the connections of the lease. They are left behind only when they are silent or broken themselves, not with all others
+// ([Store.call]): a new one takes several round trips, and a leader whose way has become slow has to release the lease on one that it has.
 func (s *Store) leaseCall(ctx context.Context, operation string, err *error) (context.Context, func()) {
 	ctx, done := s.call(ctx, operation, quickTimeout, err)
 	began := time.Now()
 	return ctx, func() {
-		if *err != nil && time.Since(began) >= quickTimeout {
+		switch {
+		case *err == nil:
+		case time.Since(began) >= quickTimeout:
 			s.lease.renew()
+		case ctx.Err() == nil:
+			s.lease.now().Reset() // the other connection may be as broken
 		}
 		done()
 	}

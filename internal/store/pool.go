@@ -20,8 +20,8 @@ type pool struct {
 	url    string
 	conns  int
 	tracer pgx.QueryTracer // nil: none
-	// direct says that each statement is one round trip on a connection that is there: it is not tried before, and the types of parameters are
-	// not asked for. A connection that is broken fails a call.
+	// direct says that each statement is one round trip on a connection that is there: all are kept, none is tried before, and the types of
+	// parameters are not asked for. A connection that is broken fails a call.
 	direct bool
 
 	mu      sync.Mutex
@@ -62,6 +62,7 @@ func (p *pool) make() (*pgxpool.Pool, error) {
 		return err
 	}
 	if p.direct {
+		config.MinConns = config.MaxConns
 		config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
 	}
 	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {

@@ -31,7 +31,7 @@ const (
 // The connections of the pools that nobody but the leader uses.
 const (
 	leaderConns = 6 // three commits, and what is read and saved meanwhile
-	leaseConns  = 2 // so that no renewal or release waits for any of those, were they stuck
+	leaseConns  = 2 // so that no renewal waits for any of those, were they stuck, and a release not even for a renewal
 )
 
 // Errors that callers tell apart.
