@@ -16,7 +16,8 @@
 // replica leads within half a second or so; one that dies is replaced within 15 s.
 //
 // A leader for which a load or a transaction takes 7 s gives the lease back and leaves it to the others for 5 s: its way to PostgreSQL may be
-// bad, and theirs not. Where they are as slow it gets the lease again, and then has twice the patience.
+// bad, and theirs not. What fails before has to be made up for in that time, if PostgreSQL answers slowly. Where the others are as slow it gets the
+// lease again, and then has twice the patience.
 //
 // A database that failed over without its last commits has the lease as it was, and perhaps nothing fails. So commits are counted in it, and each
 // renewal and each commit finds out whether those of this term are still there.

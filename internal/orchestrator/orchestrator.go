@@ -14,8 +14,7 @@ import (
 )
 
 // The rhythm of leading. They bound how long nobody decides after a leader is lost: ttl + acquireEvery + the time to load, and renewEvery more
-// where its way to PostgreSQL goes bad by and by and a last renewal still gets through. That is under 15 s, unless PostgreSQL carries out a renewal
-// seconds after it was asked for: the lease counts from then (ADR 2).
+// where its way to PostgreSQL goes bad by and by and a last renewal still gets through. That is under 15 s (ADR 2).
 const (
 	ttl          = 10 * time.Second // of the lease
 	renewEvery   = 3 * time.Second
