@@ -852,26 +852,33 @@ func (s *slowStore) Load(ctx context.Context) (failover.Snapshot, error) {
 	return s.memory.Load(ctx)
 }
 
-// A leader whose commits take too long leaves the lease to another replica, in time for that one to decide within 15 s.
+// replaced lets a replica lead, another one join it, and a shift come when the way of the first becomes slow. It returns when the other decides, in time
+// for that to be within 15 s.
+func replaced(t *testing.T, m *memory, way Store, slow func()) (next *replica) {
+	first := start(t, "first", way)
+	t.Cleanup(first.stop)
+	synctest.Wait()
+	first.floor("one")
+	next = start(t, "next", m)
+	t.Cleanup(next.stop)
+	time.Sleep(time.Second)
+	slow()
+	first.distribute(west)
+	until(t, 9*time.Second, "the other decides", func() bool { return next.Status().Deciding })
+	require.False(t, first.Status().Leading)
+	return next
+}
+
+// A leader whose commits take too long leaves the lease to another replica.
 func TestASlowLeaderStandsAside(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
-		slow := &slowStore{memory: m}
-		a := start(t, "a", slow)
-		defer a.stop()
-		synctest.Wait()
-		a.floor("one")
-		b := start(t, "b", m)
-		defer b.stop()
-		time.Sleep(time.Second)
-		slow.takes.Store(int64(8 * time.Second))
-		a.distribute(west)
-		until(t, 9*time.Second, "the other decides", func() bool { return b.Status().Deciding })
-		require.False(t, a.Status().Leading)
+		way := &slowStore{memory: m}
+		next := replaced(t, m, way, func() { way.takes.Store(int64(8 * time.Second)) })
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		require.True(t, b.Status().Deciding, "and goes on")
+		require.True(t, next.Status().Deciding, "and goes on")
 	})
 }
 
@@ -919,19 +926,11 @@ func TestALeaderThatIsBrokenOffStandsAside(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := newMemory()
-				slow := &brokenStore{memory: m}
-				a := start(t, "a", slow)
-				defer a.stop()
-				synctest.Wait()
-				a.floor("one")
-				b := start(t, "b", m)
-				defer b.stop()
-				time.Sleep(time.Second)
-				slow.succeeds.Store(int64(test.succeeds))
-				slow.breaks.Store(int64(test.breaks))
-				a.distribute(west)
-				until(t, 9*time.Second, "the other decides", func() bool { return b.Status().Deciding })
-				require.False(t, a.Status().Leading)
+				way := &brokenStore{memory: m}
+				replaced(t, m, way, func() {
+					way.succeeds.Store(int64(test.succeeds))
+					way.breaks.Store(int64(test.breaks))
+				})
 			})
 		})
 	}
