@@ -17,6 +17,7 @@ import (
 // where its way to PostgreSQL goes bad by and by and a last renewal still gets through. That is under 15 s (ADR 2).
 const (
 	ttl          = 10 * time.Second // of the lease
+	trusted      = ttl - ttl/10     // see [store.Lease]
 	renewEvery   = 3 * time.Second
 	renewAgain   = time.Second // after a renewal that failed
 	acquireEvery = 500 * time.Millisecond
@@ -274,7 +275,7 @@ func (o *Orchestrator) release(ctx context.Context, lease store.Lease) bool {
 func (o *Orchestrator) keep(term context.Context, lease store.Lease, end context.CancelCauseFunc) {
 	expiry := time.AfterFunc(time.Until(lease.TrustedUntil), func() { end(errUntrusted) })
 	defer expiry.Stop()
-	for wait := renewEvery; sleep(term, wait); {
+	for wait := time.Until(lease.TrustedUntil) - trusted + renewEvery; sleep(term, wait); {
 		next, ok, err := o.o.Store.RenewLease(term, lease, o.o.Holder, ttl)
 		switch {
 		case term.Err() != nil:

@@ -39,8 +39,9 @@ type Lease struct {
 	granted time.Time // a time of that call on the database's clock
 }
 
-func newLease(epoch int64, asked time.Time, granted pgtype.Timestamptz, ttl time.Duration) Lease {
-	return Lease{Epoch: epoch, TrustedUntil: asked.Add(ttl - ttl/10), asked: asked, granted: granted.Time}
+// newLease is a lease that counts from a time, not after asked.
+func newLease(epoch int64, from, asked time.Time, granted pgtype.Timestamptz, ttl time.Duration) Lease {
+	return Lease{Epoch: epoch, TrustedUntil: from.Add(ttl - ttl/10), asked: asked, granted: granted.Time}
 }
 
 // at is a time of the holder's clock on the database's, or later, by no more than the last call took. The lease expires that much after it was
@@ -82,7 +83,7 @@ func (s *Store) AcquireLease(ctx context.Context, holder string, ttl time.Durati
 	case err == nil:
 		s.count.begin(won.Epoch)
 		s.fresh.forget()
-		return newLease(won.Epoch, asked, won.Granted, ttl), true, nil
+		return newLease(won.Epoch, asked, asked, won.Granted, ttl), true, nil
 	case errors.Is(err, pgx.ErrNoRows):
 		return Lease{}, false, nil // another one was quicker
 	case errors.As(err, &pgErr) && pgErr.Code == "55P03": // lock_not_available
@@ -154,12 +155,17 @@ func (s *Store) bound(ctx context.Context, tx pgx.Tx, lock time.Duration) error 
 func milliseconds(d time.Duration) string { return fmt.Sprintf("%dms", d.Milliseconds()) }
 
 // SucceedLease ends a term and begins the next one of the same holder, with an epoch of its own, and says whether it did: not if
-// somebody else has begun one. A holder does so after a commit that failed, because it cannot know what the database kept of it.
+// somebody else has begun one. A holder does so after a commit that failed, because it cannot know what the database kept of it. A lease that it still
+// trusts is not prolonged by that: the answer may be as late as that of the commit, and the holder give it up.
 func (s *Store) SucceedLease(ctx context.Context, lease Lease, holder string, ttl time.Duration) (_ Lease, ok bool, err error) {
 	ctx, done := s.leaseCall(ctx, "succeed_lease", &err)
 	defer done()
 	asked := time.Now()
-	next, err := s.q.SucceedLease(ctx, s.lease, db.SucceedLeaseParams{Epoch: lease.Epoch, Holder: text(holder), Asked: lease.at(asked), Ttl: ttl})
+	from := asked
+	if asked.Before(lease.TrustedUntil) {
+		from = lease.TrustedUntil.Add(ttl/10 - ttl)
+	}
+	next, err := s.q.SucceedLease(ctx, s.lease, db.SucceedLeaseParams{Epoch: lease.Epoch, Holder: text(holder), Asked: lease.at(from), Ttl: ttl})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return lease, false, nil
@@ -168,7 +174,7 @@ func (s *Store) SucceedLease(ctx context.Context, lease Lease, holder string, tt
 	}
 	s.count.begin(next.Epoch)
 	s.fresh.forget()
-	return newLease(next.Epoch, asked, next.Granted, ttl), true, nil
+	return newLease(next.Epoch, from, asked, next.Granted, ttl), true, nil
 }
 
 // RenewLease prolongs a term, and says whether it still stands. A term that has expired stands until another one begins, or until it is released. An
@@ -197,7 +203,7 @@ func (s *Store) RenewLease(ctx context.Context, lease Lease, holder string, ttl 
 	case counted && known && r.Commits < left:
 		return lease, false, fmt.Errorf("the log has %d commits, this leader left %d: %w", r.Commits, left, ErrLost)
 	}
-	return newLease(lease.Epoch, asked, r.Granted, ttl), true, nil
+	return newLease(lease.Epoch, asked, asked, r.Granted, ttl), true, nil
 }
 
 // ReleaseLease ends a term, so that another replica need not wait for it to expire. A term that is over already is no error.

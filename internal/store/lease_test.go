@@ -290,6 +290,30 @@ func TestALeaseCountsFromWhenItWasAskedFor(t *testing.T) {
 	}
 }
 
+// What a term is succeeded for may be a slow way: the lease is not prolonged before a renewal is answered.
+func TestASuccessionProlongsNothing(t *testing.T) {
+	t.Parallel()
+	s, conn := newStore(t)
+	lease := lead(t, s)
+	expires := query[time.Time](t, conn, "SELECT expires_at FROM leases")
+	time.Sleep(500 * time.Millisecond)
+	for range 2 {
+		next, ok, err := s.SucceedLease(t.Context(), lease, "test", time.Minute)
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.WithinDuration(t, lease.TrustedUntil, next.TrustedUntil, time.Microsecond)
+		require.WithinDuration(t, expires, query[time.Time](t, conn, "SELECT expires_at FROM leases"), 200*time.Millisecond)
+		lease = next
+	}
+
+	depose(t, conn)
+	lease.TrustedUntil = time.Now()
+	_, ok, err := s.SucceedLease(t.Context(), lease, "test", time.Minute)
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Greater(t, query[time.Time](t, conn, "SELECT expires_at FROM leases"), expires.Add(400*time.Millisecond), "one that ran out begins anew")
+}
+
 // A renewal that was asked for before the lease was released arrives after that.
 func TestAReleasedLeaseIsNotRenewed(t *testing.T) {
 	t.Parallel()
