@@ -16,42 +16,41 @@ import (
 	"changeover/internal/servertest"
 )
 
-// before is the version that an upgrade begins with: the newest release whose migrations are not the ones that are here, or, where none is
-// tagged, the commit before the newest migration came.
-func before(t *testing.T) (dir, version string) {
+func git(args ...string) (string, error) {
+	cmd := exec.Command("git", args...)
+	cmd.Dir = filepath.Join("..", "..")
+	out, err := cmd.Output()
+	return strings.TrimSpace(string(out)), err
+}
+
+// otherSchema is the newest release whose migrations are not the ones that are here, or, where none is tagged, the commit before the newest
+// migration came.
+func otherSchema(t *testing.T) string {
 	t.Helper()
-	git := func(args ...string) (string, error) {
-		cmd := exec.Command("git", args...)
-		cmd.Dir = filepath.Join("..", "..")
-		out, err := cmd.Output()
-		return strings.TrimSpace(string(out)), err
-	}
-	if _, err := git("rev-parse", "HEAD"); err != nil {
-		t.Skip("this is no git checkout, so there is no version before: ", err)
-	}
 	const sql = "migrations/*.sql"
-	differs := func(version string) bool {
-		_, err := git("diff", "--quiet", version, "--", sql)
-		return err != nil
-	}
 	tags, err := git("tag", "--merged", "HEAD", "--sort=-version:refname", "--list", "v*")
 	require.NoError(t, err)
 	for _, tag := range strings.Fields(tags) {
-		if differs(tag) {
-			version = tag
-			break
+		if _, err := git("diff", "--quiet", tag, "--", sql); err != nil {
+			return tag
 		}
 	}
-	if version == "" {
-		commit, err := git("log", "-1", "--diff-filter=A", "--format=%H", "--", sql)
-		require.NoError(t, err)
-		if version, err = git("rev-parse", "--verify", "--quiet", commit+"^"); err != nil {
-			t.Skip("the history that is here (a shallow clone?) does not reach back to the version before the newest migration")
-		}
+	commit, err := git("log", "-1", "--diff-filter=A", "--format=%H", "--", sql)
+	require.NoError(t, err)
+	return commit + "^"
+}
+
+// checkout makes a directory of a version.
+func checkout(t *testing.T, version string) (dir string) {
+	t.Helper()
+	commit, err := git("rev-parse", "--verify", "--quiet", version)
+	if err != nil {
+		t.Skip("the history that is here (a shallow clone?) does not reach back to ", version)
 	}
+	t.Logf("beside %s", commit)
 	dir = filepath.Join(t.TempDir(), "before")
 	require.NoError(t, os.Mkdir(dir, 0o755))
-	archive := exec.Command("git", "archive", version)
+	archive := exec.Command("git", "archive", commit)
 	archive.Dir = filepath.Join("..", "..")
 	tree, err := archive.Output()
 	require.NoError(t, err)
@@ -59,7 +58,7 @@ func before(t *testing.T) (dir, version string) {
 	tar.Stdin = bytes.NewReader(tree)
 	out, err := tar.CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	return dir, version
+	return dir
 }
 
 // In the middle of an upgrade the version before and this one work side by side, on a schema that this one has brought up to date: both
@@ -67,26 +66,42 @@ func before(t *testing.T) (dir, version string) {
 func TestOldAndNewSideBySide(t *testing.T) {
 	thorough(t)
 	t.Parallel()
-	dir, version := before(t)
-	program := servertest.Build(t, dir, "before")
-	t.Logf("beside %s", version)
-	url := postgrestest.NewEmptyDatabase(t)
+	if _, err := git("rev-parse", "HEAD"); err != nil {
+		t.Skip("this is no git checkout, so there is no version before: ", err)
+	}
+	t.Run("the commit before", func(t *testing.T) {
+		t.Parallel()
+		sideBySide(t, servertest.Build(t, checkout(t, "HEAD^"), "before"))
+	})
+	t.Run("the newest with another schema", func(t *testing.T) {
+		t.Parallel()
+		url, schema := sideBySide(t, servertest.Build(t, checkout(t, otherSchema(t)), "other-schema"))
+		require.Greater(t, schemaOf(t, url), schema, "it has migrated")
+	})
+}
+
+func schemaOf(t *testing.T, url string) int64 {
+	return query[int64](t, url, "SELECT max(version_id) FROM goose_db_version")
+}
+
+// sideBySide returns the database and the schema that the version before made in it.
+func sideBySide(t *testing.T, before string) (url string, schema int64) {
+	url = postgrestest.NewEmptyDatabase(t)
 	c := newCluster(t, busyFloor(30), url)
 	old := c.add(url)
-	old.program = program
+	old.program = before
 	old.keep(map[string][]string{ // keys that every version knows
 		"http": {"listen"}, "database": {"url"}, "auth": {"mode"}, "connect": nil, "poll": nil, "stream": {"heartbeat", "drain"}, "failoverGroups": nil,
 	})
 	old.start()
 	old.worksIn(east)
-	schema := query[int64](t, url, "SELECT max(version_id) FROM goose_db_version")
+	schema = schemaOf(t, url)
 	c.shift()
 	old.worksIn(west)
 
 	next := c.add(url, func(cfg *config.Config) { cfg.Stream.Drain = time.Second })
 	next.start()
 	next.worksIn(west)
-	require.Greater(t, query[int64](t, url, "SELECT max(version_id) FROM goose_db_version"), schema, "it has migrated")
 	c.open(12)
 	require.Equal(t, old.n, c.leader().n)
 	c.shift()
@@ -108,4 +123,5 @@ func TestOldAndNewSideBySide(t *testing.T) {
 	for _, d := range c.desktops {
 		require.Empty(t, d.reasons(), "the desktop of %q was reset", d.agent)
 	}
+	return url, schema
 }
