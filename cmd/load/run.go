@@ -46,7 +46,8 @@ type run struct {
 	MemLimit  string        `help:"GOMEMLIMIT of each replica, as the Helm chart sets it to nine tenths of resources.limits.memory; empty: none." placeholder:"400MiB"`
 	Profile   bool          `help:"Take profiles of the service during the shift, into the folder."`
 
-	self string // this program
+	self  string // this program
+	began time.Time
 
 	process  []*exec.Cmd
 	service  *component
@@ -57,6 +58,8 @@ type run struct {
 	sql      *pgx.Conn
 	agents   []string
 	busy     map[string]bool
+	clients  []*client
+	all      map[string]*component
 }
 
 // Run measures and prints.
@@ -81,11 +84,12 @@ func (r *run) Run(ctx context.Context) (err error) {
 	return nil
 }
 
+func (r *run) say(format string, args ...any) {
+	fmt.Printf("%5.1fs  %s\n", time.Since(r.began).Seconds(), fmt.Sprintf(format, args...))
+}
+
 func (r *run) measure(ctx context.Context) (_ *report, err error) {
-	began := time.Now()
-	say := func(format string, args ...any) {
-		fmt.Printf("%5.1fs  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
-	}
+	r.began = time.Now()
 	each, err := streamsPerProcess()
 	if err != nil {
 		return nil, err
@@ -110,115 +114,126 @@ func (r *run) measure(ctx context.Context) (_ *report, err error) {
 		}
 	}()
 	out := &report{
-		Agents: r.Agents, Contacts: r.Contacts, Quotas: r.Quotas, Replicas: r.Replicas, MemLimit: r.MemLimit, Cores: runtime.NumCPU(), At: began.UTC(), CPUModel: cpuModel(),
+		Agents: r.Agents, Contacts: r.Contacts, Quotas: r.Quotas, Replicas: r.Replicas, MemLimit: r.MemLimit, Cores: runtime.NumCPU(), At: r.began.UTC(), CPUModel: cpuModel(),
 		DesktopProcesses: processes,
 	}
-
 	server, stop, err := r.startPostgres(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer stop()
-	if err := r.startSimulator(ctx); err != nil {
+	if err := r.startAll(ctx, server, processes); err != nil {
 		return nil, err
-	}
-	simulator := &component{pids: []int{r.process[len(r.process)-1].Process.Pid}}
-	if err := r.call(ctx, &r.busy); err != nil {
-		return nil, err
-	}
-	say("simulator: %d agents, %d on a call", len(r.agents), len(r.busy))
-	if err := r.startService(ctx, "raised"); err != nil {
-		return nil, err
-	}
-	if err := r.untilKnown(ctx); err != nil {
-		return nil, err
-	}
-	say("service: %d replicas know all agents", r.Replicas)
-	// What autovacuum has long done on a floor that is not a minute old.
-	if _, err := r.sql.Exec(ctx, "VACUUM ANALYZE"); err != nil {
-		return nil, fmt.Errorf("vacuum: %w", err)
-	}
-	if r.Quotas == "default" {
-		if err := r.stopService(); err != nil {
-			return nil, err
-		}
-		if err := r.startService(ctx, "default"); err != nil {
-			return nil, err
-		}
-		if err := r.untilKnown(ctx); err != nil {
-			return nil, err
-		}
-		say("service: again, at the default quotas")
 	}
 
-	clients, err := r.connect(ctx, r.addrs, processes)
-	if err != nil {
-		return nil, err
-	}
-	desktops := &component{pids: []int{os.Getpid()}}
-	for _, c := range clients {
-		desktops.pids = append(desktops.pids, c.pid)
-	}
-	say("desktops: %d streams are open", r.Agents)
-	all := map[string]*component{"service": r.service, "postgres": server, "simulator": simulator, "desktops": desktops}
-
-	// Idle.
 	if err := pause(ctx, r.Idle/3); err != nil {
 		return nil, err
 	}
-	if out.Idle, err = r.window(ctx, all, func() error { return pause(ctx, r.Idle) }); err != nil {
+	if out.Idle, err = r.window(ctx, r.all, func() error { return pause(ctx, r.Idle) }); err != nil {
 		return nil, err
 	}
-	say("idle: the service used %.1f %% of a core", 100*out.Idle.CPU["service"]/out.Idle.Seconds)
+	r.say("idle: the service used %.1f %% of a core", 100*out.Idle.CPU["service"]/out.Idle.Seconds)
 
-	// The shift.
 	var afterSeq int64
 	if err := r.sql.QueryRow(ctx, "SELECT seq FROM event_log").Scan(&afterSeq); err != nil {
 		return nil, fmt.Errorf("read the log: %w", err)
 	}
-	if err := r.control(ctx, http.MethodDelete, "/_control/calls", nil, nil); err != nil {
-		return nil, err
-	}
-	profiled := r.profile(ctx)
-	recording, recorded := context.WithCancel(ctx)
-	defer recorded()
-	samples := record(recording, all)
-	shifted := time.Now()
-	out.Shift, err = r.window(ctx, all, func() error {
-		shift := exec.CommandContext(ctx, filepath.Join(r.Programs, "connectsim"), "shift", "--endpoint", r.sim, "--to", west)
-		if text, err := shift.CombinedOutput(); err != nil {
-			return fmt.Errorf("shift: %w: %s", err, text)
-		}
-		return r.untilHeard(ctx, clients, r.Poll+r.Wait)
-	})
+	shifted, err := r.shift(ctx, out)
 	if err != nil {
 		return nil, err
 	}
-	recorded()
-	say("shift: over")
-	if err := <-profiled; err != nil {
-		return nil, err
-	}
-	times, err := ask(clients, "times", out)
-	if err != nil {
-		return nil, err
-	}
-	if err := r.evaluate(ctx, out, times, <-samples, shifted); err != nil {
-		return nil, err
-	}
+	r.say("shift: over")
 	out.PeakMemory = r.service.peak()
 	if err := r.stopService(); err != nil {
 		return nil, err
 	}
-	for _, c := range clients {
+	for _, c := range r.clients {
 		c.end()
 	}
 
 	if err := r.measureFloor(ctx, out, afterSeq, shifted, processes); err != nil {
 		return nil, err
 	}
-	say("floor: measured")
+	r.say("floor: measured")
 	return out, nil
+}
+
+// startAll starts the simulator, the service and the desktops, and returns when all know all and nothing happens any more.
+func (r *run) startAll(ctx context.Context, postgres *component, processes int) error {
+	if err := r.startSimulator(ctx); err != nil {
+		return err
+	}
+	simulator := &component{pids: []int{r.process[len(r.process)-1].Process.Pid}}
+	if err := r.call(ctx, &r.busy); err != nil {
+		return err
+	}
+	r.say("simulator: %d agents, %d on a call", len(r.agents), len(r.busy))
+	if err := r.startService(ctx, "raised"); err != nil {
+		return err
+	}
+	if err := r.untilKnown(ctx); err != nil {
+		return err
+	}
+	r.say("service: %d replicas know all agents", r.Replicas)
+	// What autovacuum has long done on a floor that is not a minute old.
+	if _, err := r.sql.Exec(ctx, "VACUUM ANALYZE"); err != nil {
+		return fmt.Errorf("vacuum: %w", err)
+	}
+	if r.Quotas == "default" {
+		if err := r.stopService(); err != nil {
+			return err
+		}
+		if err := r.startService(ctx, "default"); err != nil {
+			return err
+		}
+		if err := r.untilKnown(ctx); err != nil {
+			return err
+		}
+		r.say("service: again, at the default quotas")
+	}
+
+	var err error
+	if r.clients, err = r.connect(ctx, r.addrs, processes); err != nil {
+		return err
+	}
+	desktops := &component{pids: []int{os.Getpid()}}
+	for _, c := range r.clients {
+		desktops.pids = append(desktops.pids, c.pid)
+	}
+	r.say("desktops: %d streams are open", r.Agents)
+	r.all = map[string]*component{"service": r.service, "postgres": postgres, "simulator": simulator, "desktops": desktops}
+	return nil
+}
+
+// shift shifts the floor, waits until all have heard, and evaluates when they did. It returns when it began.
+func (r *run) shift(ctx context.Context, out *report) (began time.Time, err error) {
+	if err := r.control(ctx, http.MethodDelete, "/_control/calls", nil, nil); err != nil {
+		return began, err
+	}
+	profiled := r.profile(ctx)
+	recording, recorded := context.WithCancel(ctx)
+	defer recorded()
+	samples := record(recording, r.all)
+	began = time.Now()
+	out.Shift, err = r.window(ctx, r.all, func() error {
+		shift := exec.CommandContext(ctx, filepath.Join(r.Programs, "connectsim"), "shift", "--endpoint", r.sim, "--to", west)
+		if text, err := shift.CombinedOutput(); err != nil {
+			return fmt.Errorf("shift: %w: %s", err, text)
+		}
+		return r.untilHeard(ctx, r.clients, r.Poll+r.Wait)
+	})
+	if err != nil {
+		return began, err
+	}
+	recorded()
+	if err := <-profiled; err != nil {
+		return began, err
+	}
+	times, err := ask(r.clients, "times", out)
+	if err != nil {
+		return began, err
+	}
+	return began, r.evaluate(ctx, out, times, <-samples, began)
 }
 
 // start runs a program whose standard error goes to a file of the folder.
